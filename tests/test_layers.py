@@ -133,7 +133,7 @@ def faults(path: str, source: str) -> list[str]:
     """Returns what is wrong with the imports of one file, a line for each."""
     tree = ast.parse(source)
     in_place = top_of(tree) | late_imports(path, tree)
-    found = []
+    found: list[str] = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             found += import_faults(path, node)
@@ -152,7 +152,7 @@ def test_every_part_of_pbnb_stands_on_a_floor() -> None:
 
 
 def test_imports_go_down() -> None:
-    found = []
+    found: list[str] = []
     for path in sources():
         name = path.relative_to(ROOT.parent).as_posix()
         found += faults(name, path.read_text(encoding="utf-8"))
