@@ -1,0 +1,122 @@
+"""Dialects: the ways to write a tree as bytes, and the contract that each of them meets.
+
+A connection opens in banana without vocabulary: the listener offers the names of its dialects
+in order of preference, and the connector answers with the first that it knows. Both then go on
+in that dialect, and bytes that arrived behind the choice are handed over with `Dialect.unread`.
+A peer that does not know a name passes it over, so new dialects can be offered to every peer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol, TypeAlias
+
+from ..limits import Limits
+from .banana import PB_WORDS, Decoder, NeedData, Tree, encode
+
+__all__ = ["DIALECTS", "BananaDialect", "Buffer", "Dialect", "opening"]
+
+#: What a dialect writes and reads: a message is a list of these, so that large ones need no copy.
+Buffer: TypeAlias = bytes | bytearray | memoryview
+
+
+class Dialect(Protocol):
+    """What a connection asks of the dialect it speaks: trees to buffers, bytes to trees."""
+
+    @property
+    def name(self) -> bytes:
+        """The name by which the dialect is offered and chosen."""
+
+    @property
+    def limits(self) -> Limits:
+        """What one message of the peer may cost; may be set at any time."""
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None: ...
+
+    def encode(self, tree: object) -> list[Buffer]:
+        """Returns one message, to be written in this order.
+
+        Raises:
+            BananaError: The tree cannot be sent. Nothing was changed.
+        """
+
+    def feed(self, data: Buffer) -> None:
+        """Stores bytes from the peer; reads nothing yet."""
+
+    def next(self) -> Tree | NeedData:
+        """Returns the next complete tree, or `NEED_DATA`.
+
+        Whoever handles a tree may feed and read further ones before coming back.
+
+        Raises:
+            RemoteProtocolError: The stream can no longer be followed; raised again from now on.
+        """
+
+    def unread(self) -> bytes:
+        """Returns the bytes behind the last tree, and forgets them."""
+
+
+class BananaDialect(Decoder):
+    """Banana, with a vocabulary or without.
+
+    Args:
+        name: The name by which it is offered.
+        words: The vocabulary, or None.
+        limits: What one message may cost. They hold for all that is sent; for what is received
+            until ``limits`` is set, as before a login: tighter limits there bind the peer only.
+    """
+
+    def __init__(self, name: bytes, words: Sequence[bytes] | None, limits: Limits) -> None:
+        super().__init__(limits, words)
+        self._name = name
+        self._sending = limits
+
+    @property
+    def name(self) -> bytes:
+        """The name by which the dialect is offered and chosen."""
+        return self._name
+
+    def encode(self, tree: object) -> list[Buffer]:
+        """Returns one message, to be written in this order.
+
+        Raises:
+            BananaError: The tree holds what banana cannot send, or goes over a limit.
+        """
+        return [encode(tree, self.words, self._sending)]
+
+
+def _pb(limits: Limits) -> Dialect:
+    return BananaDialect(b"pb", PB_WORDS, limits)
+
+
+def _none(limits: Limits) -> Dialect:
+    return BananaDialect(b"none", None, limits)
+
+
+#: Every dialect by its name, in order of preference.
+DIALECTS: Final[Mapping[bytes, Callable[[Limits], Dialect]]] = MappingProxyType(
+    {b"pb": _pb, b"none": _none}
+)
+
+
+def opening(limits: Limits) -> BananaDialect:
+    """Returns the dialect of the opening, in which the offer and the choice are made.
+
+    Args:
+        limits: The connection's limits; the opening may take ``handshake_bytes`` of them.
+    """
+    most = limits.handshake_bytes
+    return BananaDialect(
+        b"none",
+        None,
+        dataclasses.replace(
+            limits,
+            string_bytes=min(limits.string_bytes, most),
+            list_items=min(limits.list_items, most),
+            depth=1,
+            message_bytes=min(limits.message_bytes, most),
+        ),
+    )
