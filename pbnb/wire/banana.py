@@ -51,6 +51,7 @@ from typing import Any, Final, TypeAlias
 
 from ..errors import BananaError, LimitExceeded, LocalProtocolError, RemoteProtocolError
 from ..limits import Limits
+from .runs import LONGEST_PREFIX, float_run, int_run
 
 __all__ = ["NEED_DATA", "PB_WORDS", "Decoder", "NeedData", "Tree", "decode", "encode"]
 
@@ -94,7 +95,15 @@ def _token(number: int, kind: int) -> bytes:
     return bytes(digits)
 
 
-_SMALL_INTS = tuple(_token(n, INT) for n in range(1024))
+class _IntTokens(dict[int, bytes]):
+    """The tokens of integers of one or two digits, each made when it is first sent."""
+
+    def __missing__(self, number: int) -> bytes:
+        token = self[number] = _token(number, INT)
+        return token
+
+
+_SMALL_INTS = _IntTokens()
 _SHORT_LISTS = tuple(_token(n, LIST) for n in range(128))
 _SHORT_STRINGS = tuple(_token(n, STRING) for n in range(128))
 _pack_float = struct.Struct(">Bd").pack
@@ -129,8 +138,9 @@ def encode(
         word_tokens, longest_word = _PB_TOKENS
     else:
         word_tokens, longest_word = _word_tokens(tuple(words or ()))
-    small_ints = 1024 if limits.prefix_bytes > 1 else 128
+    small_ints = 128 * 128 if limits.prefix_bytes > 1 else 128
     short_strings = min(127, limits.string_bytes)
+    most_items, most_depth = min(limits.list_items, limits.message_items), limits.depth
     out: list[bytes] = []
     append = out.append
     # The lists around the current item and their lengths: an explicit stack, so that deep and
@@ -161,12 +171,15 @@ def encode(
                         append(_int_token(item, limits))
                 elif kind is float:
                     append(_pack_float(FLOAT, item))
-                elif isinstance(item, (list, tuple)):
+                elif kind is list or kind is tuple or isinstance(item, (list, tuple)):
                     if kind is not list and kind is not tuple:
                         item = list(item)  # a subclass may iterate over other than it holds
                     length = len(item)
                     items += length
-                    append(_list_token(length, len(stack) + 1, items, limits))
+                    if length < 128 and items <= most_items and len(stack) < most_depth:
+                        append(_SHORT_LISTS[length])
+                    else:
+                        append(_list_token(length, len(stack) + 1, items, limits))
                     stack.append((iterator, size))
                     iterator, size = iter(item), length
                     break
@@ -216,8 +229,6 @@ def _list_token(length: int, depth: int, items: int, limits: Limits) -> bytes:
         raise BananaError(f"lists nested this deep: the limit depth is {limits.depth}")
     if items > limits.message_items:
         raise BananaError(f"this many items: the limit message_items is {limits.message_items}")
-    if length < 128:
-        return _SHORT_LISTS[length]
     _check_prefix(length, limits)
     return _token(length, LIST)
 
@@ -382,8 +393,10 @@ class Decoder:
         """Reads tokens until a tree is complete or the buffer ends; the hot loop."""
         buffer, position, end = self._buffer, self._position, len(self._buffer)
         items, lacking, around = self._list, self._lacking, self._around
-        word_of, string_bytes = self._word_of, self.limits.string_bytes
-        longest_prefix = 7 * self.limits.prefix_bytes
+        limits, word_of, tokens = self.limits, self._word_of, self._tokens
+        string_bytes, list_items = limits.string_bytes, limits.list_items
+        longest_prefix = 7 * limits.prefix_bytes
+        next_run = 0 if limits.prefix_bytes >= LONGEST_PREFIX else end
         needed = 0
         value: Tree | None
         try:
@@ -399,7 +412,7 @@ class Decoder:
                     shift = 7
                     while kind < 0x80:
                         if shift >= longest_prefix:
-                            raise _over("prefix_bytes", longest_prefix // 7, "a longer prefix")
+                            raise _over("prefix_bytes", limits.prefix_bytes, "a longer prefix")
                         number |= kind << shift
                         shift += 7
                         kind = buffer[at]
@@ -418,7 +431,13 @@ class Decoder:
                 elif kind == INT or kind == LONGINT:
                     value = number
                 elif kind == LIST:
-                    self._check_list(number)
+                    tokens += number
+                    if (
+                        number > list_items
+                        or tokens > limits.message_items
+                        or len(around) >= limits.depth
+                    ):
+                        raise self._refused_list(number, tokens)
                     if number:
                         around.append((items, lacking))
                         items, lacking = [], number
@@ -440,7 +459,7 @@ class Decoder:
                 else:
                     raise RemoteProtocolError(f"unknown type byte 0x{kind:02x}")
                 position = at
-                # Whatever this item completes.
+                # Put it into its list, and each list that this completes into the one around.
                 while items is not None:
                     items.append(value)
                     lacking -= 1
@@ -451,21 +470,29 @@ class Decoder:
                 else:
                     self._position, self._list, self._needed = position, None, 1
                     return value
+                if lacking > 15 and position >= next_run and (kind == INT or kind == FLOAT):
+                    # A number, and many items to come: more numbers, perhaps. The last item of
+                    # a list is left to the code above, which completes it.
+                    read = int_run if kind == INT else float_run
+                    run, position = read(buffer, position, lacking - 1)
+                    items += run
+                    lacking -= len(run)
+                    if len(run) < 16:
+                        next_run = position + 256
         except IndexError:
             needed = end - position + 1
-        self._position, self._list, self._lacking, self._needed = position, items, lacking, needed
+        self._position, self._needed = position, needed
+        self._list, self._lacking, self._tokens = items, lacking, tokens
         return NEED_DATA
 
-    def _check_list(self, length: int) -> None:
-        """Refuses a list by its prefix: before its items arrive, whose number is known then."""
+    def _refused_list(self, length: int, tokens: int) -> LimitExceeded:
+        """Returns why a list is refused by its prefix, before any of its items."""
         limits = self.limits
-        self._tokens += length
         if length > limits.list_items:
-            raise _over("list_items", limits.list_items, f"a list of {_figure(length)} items")
-        if self._tokens > limits.message_items:
-            raise _over("message_items", limits.message_items, f"a message of {self._tokens} items")
-        if len(self._around) >= limits.depth:
-            raise _over("depth", limits.depth, "lists nested deeper")
+            return _over("list_items", limits.list_items, f"a list of {_figure(length)} items")
+        if tokens > limits.message_items:
+            return _over("message_items", limits.message_items, f"a message of {tokens} items")
+        return _over("depth", limits.depth, "lists nested deeper")
 
     def _unknown_word(self, number: int) -> RemoteProtocolError:
         if self._words is None:

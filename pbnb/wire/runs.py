@@ -1,0 +1,77 @@
+"""Runs of numbers in a list, read at once: what makes long lists of them quick to read.
+
+What a function looks at is bounded by a constant and a constant multiple of what it reads, so
+that a reader which tries one every few hundred bytes stays linear.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from typing import Final
+
+__all__ = ["LONGEST_PREFIX", "float_run", "int_run"]
+
+#: The longest prefix that `int_run` reads; it stops in front of longer ones.
+LONGEST_PREFIX: Final = 9
+
+# So that looking at what turns out to be no run is cheap.
+_MOST_FLOATS = 1024
+
+# INT tokens: digits, and 0x81 behind them. Possessive, because no shorter match is of use.
+_int_tokens = re.compile(rb"(?:[\x00-\x7f]{0,%d}+\x81)*+" % LONGEST_PREFIX).match
+
+# FLOAT tokens: 0x84 and eight bytes.
+_floats = struct.Struct(">xd").iter_unpack
+
+
+class _Numbers(dict[bytes, int]):
+    """Numbers by their digits. Those of one or two digits are remembered."""
+
+    def __missing__(self, digits: bytes) -> int:
+        number = 0
+        for digit in reversed(digits):
+            number = number << 7 | digit
+        if len(digits) <= 2:
+            self[digits] = number
+        return number
+
+
+_numbers = _Numbers()
+
+
+def int_run(buffer: bytes, position: int, most: int) -> tuple[list[int], int]:
+    """Reads consecutive INT tokens.
+
+    Args:
+        buffer: Bytes of a stream.
+        position: Where a token begins.
+        most: How many to read at most.
+
+    Returns:
+        The numbers, and the position behind the last of them.
+    """
+    run = _int_tokens(buffer, position, position + most * (LONGEST_PREFIX + 1))
+    if run is None:  # cannot be: the pattern also matches nothing
+        return [], position
+    # 0x81 is no digit, so it splits the run into the digits of each token.
+    *tokens, rest = run.group().split(b"\x81", most)
+    return list(map(_numbers.__getitem__, tokens)), run.end() - len(rest)
+
+
+def float_run(buffer: bytes, position: int, most: int) -> tuple[list[float], int]:
+    """Reads consecutive FLOAT tokens without prefix.
+
+    Args:
+        buffer: Bytes of a stream.
+        position: Where a token begins.
+        most: How many to read at most.
+
+    Returns:
+        The numbers, and the position behind the last of them.
+    """
+    most = min(most, _MOST_FLOATS, (len(buffer) - position) // 9)
+    type_bytes = buffer[position : position + 9 * most : 9]
+    count = most - len(type_bytes.lstrip(b"\x84"))
+    end = position + 9 * count
+    return [number for (number,) in _floats(buffer[position:end])], end
