@@ -4,7 +4,7 @@
 
     Exception
     ├── Error                       expected: raised by a remote method for its caller
-    ├── RemoteError                 what ``await`` raises for a failure of the peer
+    ├── RemoteError                 what ``await`` raises for a failure of the peer (in failure.py)
     ├── PBConnectionLost            the connection ended while a call was pending
     ├── InsecureJelly               a value may not be sent, or may not be received
     ├── BananaError                 a value does not fit the wire

@@ -1,0 +1,106 @@
+"""pbnb: live objects between notebooks.
+
+One kernel serves an object, another connects and calls it::
+
+    %load_ext pbnb
+    %pb_serve Echoer()
+
+    ref = %pb_connect 127.0.0.1:8789
+    await ref.callRemote("echo", "hello network")
+
+``import pbnb as pb`` is all that a program needs.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import jelly
+from .aio.address import parse_address
+from .aio.client import PBClientFactory, connect
+from .aio.connection import Connection
+from .aio.deferred import Deferred
+from .aio.server import PBServerFactory, Server, serve
+from .errors import (
+    BananaError,
+    ConnectError,
+    ConnectTimeout,
+    DeadReferenceError,
+    Error,
+    InsecureJelly,
+    LimitExceeded,
+    LocalProtocolError,
+    LoginFailed,
+    NoSuchMethod,
+    PBConnectionLost,
+    ProtocolError,
+    RemoteProtocolError,
+    Unauthorized,
+    UnauthorizedLogin,
+)
+from .failure import CopiedFailure, Failure, RemoteError
+from .flavors import Referenceable, Root
+from .jelly import SecurityOptions, global_security
+from .limits import Limits
+from .refs import RemoteMethod, RemoteReference
+from .wire import banana
+
+if TYPE_CHECKING:
+    from IPython.core.interactiveshell import InteractiveShell
+
+__all__ = [
+    "BananaError",
+    "ConnectError",
+    "ConnectTimeout",
+    "Connection",
+    "CopiedFailure",
+    "DeadReferenceError",
+    "Deferred",
+    "Error",
+    "Failure",
+    "InsecureJelly",
+    "LimitExceeded",
+    "Limits",
+    "LocalProtocolError",
+    "LoginFailed",
+    "NoSuchMethod",
+    "PBClientFactory",
+    "PBConnectionLost",
+    "PBServerFactory",
+    "ProtocolError",
+    "Referenceable",
+    "RemoteError",
+    "RemoteMethod",
+    "RemoteProtocolError",
+    "RemoteReference",
+    "Root",
+    "SecurityOptions",
+    "Server",
+    "Unauthorized",
+    "UnauthorizedLogin",
+    "banana",
+    "connect",
+    "global_security",
+    "jelly",
+    "load_ipython_extension",
+    "parse_address",
+    "serve",
+    "unload_ipython_extension",
+]
+
+__version__ = "0.1.0"
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Adds the magics to a notebook: what ``%load_ext pbnb`` calls."""
+    # Plain programs need neither IPython nor what the magics bring along.
+    from .notebook import magics
+
+    magics.load_ipython_extension(shell)
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Takes the magics away again: what ``%unload_ext pbnb`` calls."""
+    from .notebook import magics
+
+    magics.unload_ipython_extension(shell)

@@ -1,0 +1,409 @@
+"""One connection: a protocol machine on an asyncio transport.
+
+It implements what a `RemoteReference` asks of its peer, and runs on the event loop on which it
+was made. `call`, `close` and what references offer may be used from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import DeadReferenceError, PBConnectionLost
+from ..failure import Failure
+from ..flavors import Referenceable, Root
+from ..jelly.security import SecurityOptions
+from ..limits import Limits
+from ..protocol.broker import ROOT, Broker
+from ..protocol.events import (
+    AnswerReceived,
+    CallReceived,
+    CallRefused,
+    ConnectionBroken,
+    ErrorReceived,
+    NotUnderstood,
+    ObjectReleased,
+    Opened,
+    PendingCall,
+)
+from ..refs import RemoteReference
+from .address import format_address
+from .deferred import Deferred
+from .dispatch import run_call
+
+__all__ = ["Connection"]
+
+log = logging.getLogger("pbnb")
+
+# Messages are joined and written once in a turn of the loop. A peer that is kept waiting for a
+# whole turn idles, though, so that a long burst is written in pieces.
+_BURST = 24
+
+
+class Connection(asyncio.Protocol):
+    """One end of a connection, with its peer at the other.
+
+    Args:
+        listening: Whether this side listened for the connection.
+        root: The object offered to the peer; None offers nothing.
+        limits: What the peer may cost.
+        guarded: Hold the peer to tighter limits until it has logged in.
+        security: What may come in.
+        dialects: Names of the dialects to speak.
+        unsafe_tracebacks: Send tracebacks of this process with failures.
+        opened: Called with this connection when a dialect is agreed on.
+        ended: Called with this connection, once, when it has ended.
+
+    Attributes:
+        machine: The protocol machine, which holds the tables.
+        peer: The peer's address, as ``host:port``.
+        lost: Whether the connection has ended.
+        error: What the peer did wrong, where that ended the connection.
+    """
+
+    def __init__(
+        self,
+        *,
+        listening: bool,
+        root: Root | None = None,
+        limits: Limits | None = None,
+        guarded: bool = False,
+        security: SecurityOptions | None = None,
+        dialects: Sequence[str] | None = None,
+        unsafe_tracebacks: bool = False,
+        opened: Callable[[Connection], object] = lambda connection: None,
+        ended: Callable[[Connection], object] = lambda connection: None,
+    ) -> None:
+        self.machine = Broker(
+            self,
+            listening=listening,
+            limits=limits,
+            guarded=guarded,
+            security=security,
+            dialects=dialects or ("pb", "none"),
+            unsafe_tracebacks=unsafe_tracebacks,
+            note=self._note_release,
+        )
+        self.peer = "nobody yet"
+        self.lost = False
+        self.error: Exception | None = None
+        self._root = root
+        self._opened = opened
+        self._ended = ended
+        self._watchers: list[tuple[RemoteReference | None, Callable[..., object]]] = []
+        self._tasks: set[asyncio.Future[Any]] = set()
+        self._thread = 0
+        self._flushing = False
+        self._releasing = False
+        self._loop: asyncio.AbstractEventLoop
+        self._transport: asyncio.Transport
+        self._closed: asyncio.Future[None]
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Begins the opening; called by the event loop."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._closed = self._loop.create_future()
+        name = transport.get_extra_info("peername")
+        self.peer = format_address(*name[:2]) if isinstance(name, tuple) else str(name or "a peer")
+        if self._root is not None:
+            self.machine.refs.named[ROOT] = self._root.rootObject(self)
+        self._flush()
+
+    def data_received(self, data: bytes) -> None:
+        """Handles what the peer sent; called by the event loop."""
+        machine = self.machine
+        machine.receive_data(data)
+        # One event at a time: a handler may run a nested loop, which comes back to this method.
+        while (event := machine.next_event()) is not None:
+            _HANDLERS[type(event)](self, event)
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Ends every pending call; called by the event loop."""
+        self.lost = True
+        cause = self.error or exc
+        calls, _ = self.machine.close()
+        for call in calls:
+            if call.waiter is not None:
+                waiter, call.waiter = call.waiter, None
+                waiter.errback(self._lost_error(call, cause))
+        watchers, self._watchers = self._watchers, []
+        for ref, callback in watchers:
+            _shielded(callback, *(() if ref is None else (ref,)))
+        _shielded(self._ended, self)
+        if not self._closed.done():
+            self._closed.set_result(None)
+
+    def _lost_error(self, call: PendingCall, cause: Exception | None) -> PBConnectionLost:
+        because = f": {cause}" if cause is not None else ""
+        error = PBConnectionLost(
+            f"the connection to {self.peer} ended while {call.name}() was pending{because}"
+        )
+        error.__cause__ = cause
+        return error
+
+    # What references ask for
+
+    def call(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Deferred[Any]:
+        """Sends a call and returns a Deferred of its answer.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+        """
+        self._check(kw)
+        if threading.get_ident() != self._thread:
+            return self._call_from_thread(ref, name, args, kw)
+        try:
+            pending = self.machine.call(ref, name, args, kw)
+        except DeadReferenceError:
+            raise
+        except Exception as error:  # from jelly, banana, or the state of the user's objects
+            failed: Deferred[Any] = Deferred()
+            failed.errback(Failure.of(error))
+            return failed
+        assert pending is not None
+        pending.waiter = waiter = Deferred(_Canceller(pending))
+        self._write_soon()
+        return waiter
+
+    def call_only(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> None:
+        """Sends a call that is not answered.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+            InsecureJelly: An argument may not be sent.
+            BananaError: An argument does not fit the wire.
+        """
+        self._check(kw)
+        if threading.get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self.call_only, ref, name, args, kw)
+            return
+        self.machine.call(ref, name, args, kw, wants_answer=False)
+        self._write_soon()
+
+    def _check(self, kw: dict[str, Any]) -> None:
+        if self.lost or self.machine.broken:
+            raise DeadReferenceError(f"Calling Stale Broker: the connection to {self.peer} ended")
+        if not kw:
+            return
+        for taken in ("pbanswer", "pbcallback", "pberrback"):
+            if taken in kw:
+                raise TypeError(
+                    f"{taken}= is no option of callRemote: use remote_only() for a call without "
+                    "an answer, and addCallbacks() for callbacks"
+                )
+
+    def _call_from_thread(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Deferred[Any]:
+        sent: list[Deferred[Any]] = []
+        waiter: Deferred[Any] = Deferred(
+            lambda _: self._loop.call_soon_threadsafe(lambda: [each.cancel() for each in sent])
+        )
+
+        def send() -> None:
+            try:
+                sent.append(self.call(ref, name, args, kw))
+            except DeadReferenceError as error:
+                waiter.errback(error)
+            else:
+                sent[0].addCallbacks(waiter.callback, waiter.errback)
+
+        self._loop.call_soon_threadsafe(send)
+        return waiter
+
+    def watch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
+        """Runs ``callback(ref)`` when the connection ends; at once where it has ended."""
+        if self.lost:
+            _shielded(callback, ref)
+        else:
+            self._watchers.append((ref, callback))
+
+    def unwatch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
+        """Takes a `watch` back; one that does not exist is no error."""
+        if (ref, callback) in self._watchers:
+            self._watchers.remove((ref, callback))
+
+    # What users ask for
+
+    def notifyOnDisconnect(self, callback: Callable[[], object]) -> None:
+        """Runs a callback, without arguments, when the connection ends."""
+        if self.lost:
+            _shielded(callback)
+        else:
+            self._watchers.append((None, callback))
+
+    def dontNotifyOnDisconnect(self, callback: Callable[[], object]) -> None:
+        """Takes back what `notifyOnDisconnect` arranged."""
+        if (None, callback) in self._watchers:
+            self._watchers.remove((None, callback))
+
+    def root(self) -> RemoteReference:
+        """Returns the reference to the object that the peer offers."""
+        return RemoteReference(self, ROOT)
+
+    def localObjectForID(self, luid: int | bytes) -> object | None:
+        """Returns the object that the peer knows by a luid or a name, or None."""
+        return self.machine.refs.find(luid)
+
+    def setNameForLocal(self, name: str | bytes, obj: Referenceable) -> None:
+        """Offers an object to the peer under a name, beside the root."""
+        key = name.encode("utf-8") if isinstance(name, str) else name
+        self.machine.refs.named[key] = obj
+
+    def remoteForName(self, name: str | bytes) -> RemoteReference:
+        """Returns a reference to what the peer offers under a name."""
+        return RemoteReference(self, name.encode("utf-8") if isinstance(name, str) else name)
+
+    async def close(self) -> None:
+        """Ends the connection, after what was already said has been written."""
+        if threading.get_ident() != self._thread:
+            running = asyncio.run_coroutine_threadsafe(self.close(), self._loop)
+            await asyncio.wrap_future(running)
+            return
+        self.disconnect()
+        await asyncio.shield(self._closed)
+
+    def disconnect(self) -> None:
+        """Begins to end the connection, and does not wait for it."""
+        if not self.lost:
+            self._flush()
+            self._transport.close()
+
+    def abort(self) -> None:
+        """Ends the connection without writing what is still buffered."""
+        if not self.lost:
+            self._transport.abort()
+
+    def __repr__(self) -> str:
+        state = "ended" if self.lost else self.machine.dialect or "opening"
+        return f"<Connection to {self.peer}, {state}>"
+
+    # Writing
+
+    def _write_soon(self) -> None:
+        if self.machine.queued >= _BURST:
+            self._flush()
+        elif not self._flushing:
+            self._flushing = True
+            self._loop.call_soon(self._flush_turn)
+
+    def _flush_turn(self) -> None:
+        self._flushing = False
+        self._flush()
+
+    def _flush(self) -> None:
+        if self.machine.queued and not self.lost:
+            self._transport.writelines(self.machine.data_to_send())
+
+    def _note_release(self) -> None:
+        # From a finalizer: in any thread, at any moment, perhaps while the loop is closing.
+        if self._releasing or self.lost:
+            return
+        self._releasing = True
+        try:
+            if threading.get_ident() == self._thread:
+                self._loop.call_soon(self._release)
+            else:
+                self._loop.call_soon_threadsafe(self._release)
+        except RuntimeError:  # the loop is closed, and the connection with it
+            self._releasing = False
+
+    def _release(self) -> None:
+        self._releasing = False
+        self.machine.release_borrowed()
+        self._flush()
+
+    # Events
+
+    def reply(self, request_id: Any, value: object) -> None:
+        """Answers a call with what its method returned."""
+        failure = self.machine.answer(request_id, value)
+        if failure is not None:
+            log.error("the answer of a remote method cannot be sent: %s", failure.getErrorMessage())
+        self._write_soon()
+
+    def reply_failure(self, request_id: Any, failure: Failure) -> None:
+        """Answers a call with why its method failed."""
+        self.machine.fail(request_id, failure)
+        self._write_soon()
+
+    def keep_task(self, task: asyncio.Future[Any]) -> None:
+        """Holds a running method until it is done; the loop itself holds tasks weakly."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _on_opened(self, event: Opened) -> None:
+        self._opened(self)
+
+    def _on_call(self, event: CallReceived) -> None:
+        run_call(self, event)
+
+    def _on_answer(self, event: AnswerReceived) -> None:
+        waiter, event.call.waiter = event.call.waiter, None
+        if waiter is not None:
+            waiter.callback(event.value)
+
+    def _on_error(self, event: ErrorReceived) -> None:
+        waiter, event.call.waiter = event.call.waiter, None
+        if waiter is not None:
+            waiter.errback(event.failure)
+
+    def _on_refused(self, event: CallRefused) -> None:
+        log.warning("refused a call of %r from %s: %s", event.name, self.peer, event.error)
+
+    def _on_released(self, event: ObjectReleased) -> None:
+        pass
+
+    def _on_not_understood(self, event: NotUnderstood) -> None:
+        who = self.peer if event.by_peer else "this side"
+        log.warning("%s does not understand %r", who, event.command[:80])
+
+    def _on_broken(self, event: ConnectionBroken) -> None:
+        self.error = event.error
+        log.warning("closing the connection to %s: %s", self.peer, event.error)
+        self._flush()
+        self._transport.close()
+
+
+_HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
+    Opened: Connection._on_opened,
+    CallReceived: Connection._on_call,
+    AnswerReceived: Connection._on_answer,
+    ErrorReceived: Connection._on_error,
+    CallRefused: Connection._on_refused,
+    ObjectReleased: Connection._on_released,
+    NotUnderstood: Connection._on_not_understood,
+    ConnectionBroken: Connection._on_broken,
+}
+
+
+class _Canceller:
+    """Forgets who waited for a call; its answer is then read and dropped."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: PendingCall) -> None:
+        self._call = call
+
+    def __call__(self, deferred: Deferred[Any]) -> None:
+        self._call.waiter = None
+
+
+def _shielded(callback: Callable[..., object], *args: object) -> None:
+    try:
+        callback(*args)
+    except Exception:  # the user's code; the others still have to be told
+        log.exception("a callback for the end of a connection failed")

@@ -1,0 +1,579 @@
+"""The result of a call that has not ended yet, for callbacks and for ``await`` alike.
+
+A `Deferred` is Perspective Broker's answer to "not yet": callbacks are added to it and run, one
+after the other, at the moment when the result arrives. To asyncio the same object is a future:
+``await``, ``asyncio.gather``, ``wait_for``, ``shield`` and ``timeout`` take it as it is.
+
+The two sides meet in one rule: callbacks run synchronously, tasks never. A task is woken through
+``call_soon`` of the loop that it runs in, because it may not be entered from within another task.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import reprlib
+from collections.abc import Awaitable, Callable, Generator, Iterable
+from contextvars import Context, copy_context
+from typing import Any, Generic, NamedTuple, TypeVar, cast
+
+from ..errors import LocalProtocolError
+from ..failure import Failure, shown
+
+__all__ = ["AlreadyCalledError", "Deferred", "fail", "gatherResults", "maybeDeferred", "succeed"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("pbnb")
+
+# The loop only keeps weak references to its tasks; a coroutine that a callback returned must not
+# be collected halfway because nobody kept the Deferred.
+_running_tasks: set[asyncio.Future[Any]] = set()
+
+
+class AlreadyCalledError(asyncio.InvalidStateError):
+    """A Deferred was given a second result."""
+
+
+class _Function(NamedTuple):
+    """A callback or an errback, with what it gets after the result."""
+
+    call: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+class _Step(NamedTuple):
+    """One step of a chain; a result for which it has no function passes it unchanged."""
+
+    on_value: _Function | None
+    on_failure: _Function | None
+
+
+class _Handover(NamedTuple):
+    """A step that gives the result to another Deferred: to one that waits, or to one uncalled."""
+
+    target: Deferred[Any]
+
+
+class _Waiter(NamedTuple):
+    """Whom asyncio wants woken, and in which loop."""
+
+    loop: asyncio.AbstractEventLoop
+    call: Callable[..., object]
+    context: Context
+
+
+class Deferred(Generic[T]):
+    """A result that arrives later.
+
+    Callbacks get the result and return the next one; errbacks do so for failures. What raises, or
+    returns a `Failure`, goes on to the next errback; anything else to the next callback. Where a
+    function returns an awaitable (another Deferred, a coroutine, a future), the chain goes on
+    when that has its result. A failure that nobody has handled is logged when the Deferred is
+    collected.
+
+    Awaiting takes nothing away: a Deferred can be awaited twice, and before or after callbacks
+    were added; it gives the result that the chain has come to.
+
+    Attributes:
+        called: Whether it was given a result; its callbacks may still be busy with it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_asyncio_future_blocking",
+        "_canceller",
+        "_result",
+        "_settled",
+        "_steps",
+        "_stops",
+        "_swallow",
+        "_unhandled",
+        "_waiters",
+        "_waiting_for",
+        "called",
+    )
+
+    def __init__(self, canceller: Callable[[Deferred[T]], object] | None = None) -> None:
+        """Makes a Deferred that has no result.
+
+        Args:
+            canceller: Called by `cancel` to stop what would have given the result. It may give
+                a result itself; otherwise `cancel` does.
+        """
+        # What makes this a future to asyncio, which sets it while a task goes to sleep on it.
+        self._asyncio_future_blocking = False
+        self.called = False
+        self._canceller = canceller
+        self._result: Any = None
+        # Whether the chain came to its end once. asyncio's done() must not become False again.
+        self._settled = False
+        self._steps: list[_Step | _Handover] | None = None
+        # How many things hold the chain: pause(), a result to wait for, a run in progress.
+        self._stops = 0
+        self._swallow = False
+        self._unhandled = False
+        self._waiters: list[_Waiter] | None = None
+        self._waiting_for: Deferred[Any] | asyncio.Future[Any] | None = None
+
+    # Results
+
+    def callback(self, value: T) -> None:
+        """Gives the result, and runs the callbacks that wait for it.
+
+        Raises:
+            AlreadyCalledError: If there is a result already.
+        """
+        if isinstance(value, Deferred):
+            raise LocalProtocolError(
+                "a Deferred is no result: return it from a callback, or use chainDeferred"
+            )
+        self._fire(value)
+
+    def errback(self, failure: Failure | BaseException | None = None) -> None:
+        """Gives a failure as the result, and runs the errbacks that wait for it.
+
+        Args:
+            failure: A failure or an exception; ``None`` means the one that is being handled.
+
+        Raises:
+            AlreadyCalledError: If there is a result already.
+        """
+        if not isinstance(failure, Failure):
+            failure = Failure() if failure is None else Failure.of(failure)
+        self._fire(failure)
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Stops waiting for the result, which becomes `asyncio.CancelledError`.
+
+        Where the chain waits for another result, that one is cancelled. A result that still
+        arrives after a cancellation is ignored once.
+
+        Args:
+            msg: The message of the CancelledError.
+
+        Returns:
+            Whether a cancellation is on its way; errbacks may turn it into a value.
+        """
+        inner: Deferred[Any] | asyncio.Future[Any] = self
+        while isinstance(inner, Deferred) and inner._waiting_for is not None:
+            inner = inner._waiting_for
+        if not isinstance(inner, Deferred):
+            return inner.cancel(msg)
+        if inner.called:
+            return False
+        inner._cancel(msg)
+        return not self._idle or self.cancelled()
+
+    def _cancel(self, msg: Any | None) -> None:
+        if self._canceller is not None:
+            try:
+                self._canceller(self)
+            except Exception:
+                # The caller asked for an end, and is not the one who can mend the canceller.
+                logger.exception("The canceller of a Deferred failed:")
+        if not self.called:
+            self._swallow = True
+            cancelled = asyncio.CancelledError() if msg is None else asyncio.CancelledError(msg)
+            self._fire(Failure(cancelled))
+
+    def _fire(self, result: Any) -> None:
+        if self.called:
+            if self._swallow:
+                self._swallow = False
+                return
+            raise AlreadyCalledError(f"{self!r} was given a second result")
+        self.called = True
+        self._set(result)
+        self._run()
+
+    def _set(self, result: Any) -> None:
+        self._result = result
+        self._unhandled = isinstance(result, Failure) and not _is_cancellation(result)
+
+    # Callbacks
+
+    def addCallback(
+        self, callback: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Deferred[Any]:
+        """Adds a function that gets the result, followed by the other arguments."""
+        return self._add(_Step(_Function(callback, args, kwargs), None))
+
+    def addErrback(
+        self, errback: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Deferred[Any]:
+        """Adds a function that gets the failure, followed by the other arguments."""
+        return self._add(_Step(None, _Function(errback, args, kwargs)))
+
+    def addBoth(self, callback: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
+        """Adds a function that gets whatever arrives, a result or a failure."""
+        function = _Function(callback, args, kwargs)
+        return self._add(_Step(function, function))
+
+    def addCallbacks(
+        self,
+        callback: Callable[..., Any],
+        errback: Callable[..., Any] | None = None,
+        callbackArgs: Iterable[Any] = (),
+        callbackKeywords: dict[str, Any] | None = None,
+        errbackArgs: Iterable[Any] = (),
+        errbackKeywords: dict[str, Any] | None = None,
+    ) -> Deferred[Any]:
+        """Adds a callback and an errback of which one is run; neither gets what the other made."""
+        on_value = _Function(callback, tuple(callbackArgs or ()), callbackKeywords or {})
+        if errback is None:
+            return self._add(_Step(on_value, None))
+        on_failure = _Function(errback, tuple(errbackArgs or ()), errbackKeywords or {})
+        return self._add(_Step(on_value, on_failure))
+
+    def chainDeferred(self, other: Deferred[Any]) -> Deferred[Any]:
+        """Gives the result to another Deferred; this one goes on with ``None``."""
+        return self._add(_Handover(other))
+
+    def pause(self) -> None:
+        """Holds the chain until `unpause` is called as many times."""
+        self._stops += 1
+
+    def unpause(self) -> None:
+        """Lets a paused chain go on."""
+        self._stops -= 1
+        self._run()
+
+    def _add(self, step: _Step | _Handover) -> Deferred[Any]:
+        if self._steps is None:
+            self._steps = []
+        self._steps.append(step)
+        self._run()
+        return self
+
+    # The chain
+
+    @property
+    def _idle(self) -> bool:
+        """Whether the chain has come to its end and waits for nothing."""
+        return self._settled and not self._stops
+
+    def _run(self) -> None:
+        """Takes the chain as far as it goes, and the chains that wait for it."""
+        if self._stops or not self.called:
+            return
+        if not self._steps:  # the way of a call that is only awaited
+            self._settle()
+            return
+        # A list, and not recursion: thousands of Deferreds may wait one for the other.
+        ready: list[Deferred[Any]] = [self]
+        interrupt: BaseException | None = None
+        while ready:
+            deferred = ready.pop()
+            try:
+                deferred._take_steps(ready)
+            except (KeyboardInterrupt, SystemExit) as exc:
+                # As asyncio's tasks do: whoever waits learns of it, and then it goes its way.
+                interrupt = exc
+                deferred._set(Failure(exc))
+                deferred._unhandled = False
+                ready.append(deferred)
+        if interrupt is not None:
+            raise interrupt
+
+    def _take_steps(self, ready: list[Deferred[Any]]) -> None:
+        if self._stops:
+            return
+        self._stops = 1
+        try:
+            while self._steps and self._stops == 1:
+                step = self._steps.pop(0)
+                if isinstance(step, _Handover):
+                    self._hand_over(step.target, ready)
+                    continue
+                function = step.on_failure if isinstance(self._result, Failure) else step.on_value
+                if function is not None:
+                    self._take(
+                        self._call(function.call, self._result, *function.args, **function.kwargs)
+                    )
+        finally:
+            self._stops -= 1
+        if not self._stops:
+            self._settle()
+
+    def _call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as exc:
+            if isinstance(self._result, Failure) and exc is self._result.value:
+                return self._result  # an errback that trapped nothing passes on the same failure
+            # Without this frame, which says nothing about the function and holds its Deferred.
+            tb = exc.__traceback__
+            return Failure.of(exc.with_traceback(tb and tb.tb_next))
+
+    def _take(self, result: Any) -> None:
+        """Goes on with what a function returned, now or when it has come."""
+        if isinstance(result, Deferred):
+            if result is self:
+                error = LocalProtocolError("a callback returned the Deferred that it belongs to")
+                self._set(Failure(error))
+            elif result._idle:
+                result._unhandled = False
+                self._set(result._result)
+            else:
+                self._stops += 1
+                self._waiting_for = result
+                result._add(_Handover(self))
+        elif hasattr(type(result), "__await__"):
+            try:
+                future = _as_future(result)
+            except Exception as exc:
+                self._set(Failure.of(exc))
+            else:
+                self._stops += 1
+                self._waiting_for = future
+                future.add_done_callback(self._resume)
+        else:
+            self._set(result)
+
+    def _hand_over(self, target: Deferred[Any], ready: list[Deferred[Any]]) -> None:
+        result = self._result
+        self._unhandled = False
+        if target._waiting_for is self:
+            target._waiting_for = None
+            target._stops -= 1
+        elif target.called:
+            if target._swallow:
+                target._swallow = False
+                self._set(None)
+            else:
+                self._set(Failure(AlreadyCalledError(f"{target!r} was given a second result")))
+            return
+        else:
+            target.called = True
+            self._result = None
+        target._set(result)
+        ready.append(target)
+
+    def _resume(self, future: asyncio.Future[Any]) -> None:
+        self._waiting_for = None
+        self._stops -= 1
+        try:
+            self._set(future.result())
+        except (Exception, asyncio.CancelledError) as exc:
+            self._set(Failure.of(exc))
+        self._run()
+
+    # What asyncio asks of a future
+
+    def _settle(self) -> None:
+        self._settled = True
+        if self._waiters:
+            self._wake()
+
+    def _wake(self) -> None:
+        waiters = self._waiters
+        here = _running_loop()
+        while waiters:
+            try:
+                # One at a time: a thread that is just adding itself may be emptying the list too.
+                loop, call, context = waiters.pop(0)
+            except IndexError:
+                return
+            schedule = loop.call_soon if loop is here else loop.call_soon_threadsafe
+            try:
+                schedule(call, self, context=context)
+            except RuntimeError:
+                if not loop.is_closed():
+                    raise
+                # Whoever waited in a closed loop waits no more.
+
+    def __await__(self) -> Generator[Any, None, T]:
+        if not self._settled or self._stops:
+            self._asyncio_future_blocking = True
+            yield self
+        return self.result()
+
+    def done(self) -> bool:
+        """Returns whether the chain has come to a result."""
+        return self._settled
+
+    def cancelled(self) -> bool:
+        """Returns whether the result is a cancellation."""
+        return self._settled and _is_cancellation(self._result)
+
+    def result(self) -> T:
+        """Returns the result, or raises the failure; either stays.
+
+        Raises:
+            asyncio.InvalidStateError: If there is no result yet.
+        """
+        if not self._settled:
+            raise asyncio.InvalidStateError("the result has not arrived")
+        if isinstance(self._result, Failure):
+            self._unhandled = False
+            try:
+                raise self._result.exception()
+            finally:
+                # The traceback holds this frame: it must not hold the Deferred in turn.
+                self = None  # type: ignore[assignment]
+        return cast(T, self._result)
+
+    def exception(self) -> BaseException | None:
+        """Returns the exception that awaiting raises, or ``None``.
+
+        Raises:
+            asyncio.InvalidStateError: If there is no result yet.
+            asyncio.CancelledError: If that is what the Deferred came to.
+        """
+        if not self._settled:
+            raise asyncio.InvalidStateError("the result has not arrived")
+        if not isinstance(self._result, Failure):
+            return None
+        self._unhandled = False
+        exception = self._result.exception()
+        if isinstance(exception, asyncio.CancelledError):
+            raise exception
+        return exception
+
+    def get_loop(self) -> asyncio.AbstractEventLoop:
+        """Returns the running loop: a Deferred belongs to no loop, only those who wait do."""
+        return asyncio.get_running_loop()
+
+    def add_done_callback(
+        self, callback: Callable[..., object], /, *, context: Context | None = None
+    ) -> None:
+        """Schedules a function in the running loop for when there is a result.
+
+        Unlike the callbacks of the chain it gets the Deferred, and its own result goes nowhere.
+        """
+        waiter = _Waiter(asyncio.get_running_loop(), callback, context or copy_context())
+        if self._waiters is None:
+            self._waiters = []
+        self._waiters.append(waiter)
+        # Looked at last: another thread may give the result at any moment.
+        if self._settled and not self._stops:
+            self._wake()
+
+    def remove_done_callback(self, callback: Callable[..., object], /) -> int:
+        """Forgets a function given to `add_done_callback`; returns how often it was there."""
+        found = [waiter for waiter in self._waiters or () if waiter.call == callback]
+        for waiter in found:
+            cast(list[_Waiter], self._waiters).remove(waiter)
+        return len(found)
+
+    def __del__(self) -> None:
+        # May run in any thread, and between any two instructions: it only logs.
+        if self._unhandled:
+            logger.error("Unhandled error in Deferred:\n%s", self._result.getTraceback())
+
+    def __repr__(self) -> str:
+        if not self.called:
+            state = "pending"
+        elif self._waiting_for is not None:
+            state = f"waiting for a {type(self._waiting_for).__name__}"
+        elif not self._settled or self._stops:
+            state = "paused"
+        elif isinstance(self._result, Failure):
+            state = "cancelled" if self.cancelled() else f"failed: {self._result!r}"
+        else:
+            state = f"result: {shown(reprlib.repr(self._result))}"
+        return f"<{type(self).__name__} {state}>"
+
+
+def succeed(value: T) -> Deferred[T]:
+    """Returns a Deferred that has a result already."""
+    deferred: Deferred[T] = Deferred()
+    deferred.callback(value)
+    return deferred
+
+
+def fail(failure: Failure | BaseException | None = None) -> Deferred[Any]:
+    """Returns a Deferred that has failed already.
+
+    Args:
+        failure: A failure or an exception; ``None`` means the one that is being handled.
+    """
+    deferred: Deferred[Any] = Deferred()
+    deferred.errback(failure)
+    return deferred
+
+
+def maybeDeferred(function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
+    """Calls a function and returns its outcome as a Deferred, whichever way it comes.
+
+    Args:
+        function: Returns a value, a Deferred, a coroutine or another awaitable, or raises.
+    """
+    deferred: Deferred[Any] = Deferred()
+    deferred.called = True
+    deferred._take(deferred._call(function, *args, **kwargs))
+    deferred._run()
+    return deferred
+
+
+def gatherResults(
+    deferreds: Iterable[Deferred[Any]], consumeErrors: bool = False
+) -> Deferred[list[Any]]:
+    """Returns a Deferred of the list of all results; the first failure fails it.
+
+    Cancelling it cancels them all. What happens to a failure that comes after the first one is
+    for its own Deferred to say.
+
+    Args:
+        deferreds: What to wait for; each goes on with its own result.
+        consumeErrors: Whether their failures count as handled.
+    """
+    waiting = list(deferreds)
+    results: list[Any] = [None] * len(waiting)
+    missing = len(waiting)
+
+    def cancel_all(_: Deferred[list[Any]]) -> None:
+        for deferred in waiting:
+            deferred.cancel()
+
+    gathered: Deferred[list[Any]] = Deferred(cancel_all)
+
+    def arrived(result: Any, index: int) -> Any:
+        nonlocal missing
+        results[index] = result
+        missing -= 1
+        if not missing and not gathered.called:
+            gathered.callback(results)
+        return result
+
+    def failed(failure: Failure) -> Failure | None:
+        if not gathered.called:
+            gathered.errback(failure)
+        return None if consumeErrors else failure
+
+    for index, deferred in enumerate(waiting):
+        deferred.addCallbacks(arrived, failed, callbackArgs=(index,))
+    if not waiting:
+        gathered.callback(results)
+    return gathered
+
+
+def _is_cancellation(result: object) -> bool:
+    return isinstance(result, Failure) and isinstance(result.value, asyncio.CancelledError)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _as_future(awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
+    """Returns a future for an awaitable; a coroutine becomes a task that outlives its Deferred."""
+    if asyncio.isfuture(awaitable):
+        return awaitable
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        if asyncio.iscoroutine(awaitable):
+            awaitable.close()  # it will never run, and would warn about it
+        raise
+    task = asyncio.ensure_future(awaitable, loop=loop)
+    _running_tasks.add(task)
+    task.add_done_callback(_running_tasks.discard)
+    return task

@@ -1,0 +1,121 @@
+"""Running the methods that a peer calls."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import sys
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+from ..errors import Error, NoSuchMethod, UnauthorizedLogin
+from ..failure import CopiedFailure, Failure
+from ..protocol.events import CallReceived
+from .deferred import Deferred
+
+__all__ = ["Replies", "run_call"]
+
+log = logging.getLogger("pbnb")
+
+# The usual results, of which it is known without looking that nothing has to be awaited.
+_VALUES = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict))
+
+
+class Replies(Protocol):
+    """What a running method asks of the connection that its call came by."""
+
+    peer: str
+
+    def reply(self, request_id: Any, value: object) -> None:
+        """Answers a call."""
+
+    def reply_failure(self, request_id: Any, failure: Failure) -> None:
+        """Answers a call with a failure."""
+
+    def keep_task(self, task: asyncio.Future[Any]) -> None:
+        """Holds a task until it is done."""
+
+
+def run_call(connection: Replies, call: CallReceived) -> None:
+    """Runs a method and sees to its answer.
+
+    Args:
+        connection: Where the answer goes.
+        call: What the peer asked for. The method may be plain or async, or return an awaitable.
+    """
+    try:
+        result = call.method(call.name)(*call.args, **call.kw)
+    except BaseException as error:
+        # SystemExit and KeyboardInterrupt too: a peer's call never ends the serving process.
+        _failed(connection, call, Failure.of(error))
+        return
+    if type(result) in _VALUES:
+        if call.wants_answer:
+            connection.reply(call.request_id, result)
+    elif isinstance(result, Deferred):
+        result.addCallbacks(
+            lambda value: _succeeded(connection, call, value),
+            lambda failure: _failed(connection, call, failure),
+        )
+    elif inspect.isawaitable(result):
+        _run_awaitable(connection, call, result)
+    else:
+        _succeeded(connection, call, result)
+
+
+def _run_awaitable(connection: Replies, call: CallReceived, awaitable: Any) -> None:
+    task: asyncio.Future[Any]
+    if inspect.iscoroutine(awaitable):
+        task = _start(awaitable)
+    else:
+        task = asyncio.ensure_future(awaitable)
+
+    def done(finished: asyncio.Future[Any]) -> None:
+        if finished.cancelled():
+            _failed(connection, call, Failure(asyncio.CancelledError("the call was cancelled")))
+        elif (error := finished.exception()) is not None:
+            _failed(connection, call, Failure.of(error))
+        else:
+            _succeeded(connection, call, finished.result())
+
+    if task.done():
+        done(task)
+    else:
+        connection.keep_task(task)
+        task.add_done_callback(done)
+
+
+def _start(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+    loop = asyncio.get_running_loop()
+    if sys.version_info >= (3, 12):
+        # Most methods end without ever suspending: those need no turn of the loop.
+        return asyncio.Task(coroutine, loop=loop, eager_start=True)
+    return loop.create_task(coroutine)
+
+
+def _succeeded(connection: Replies, call: CallReceived, value: object) -> None:
+    if isinstance(value, Failure):
+        _failed(connection, call, value)
+    elif call.wants_answer:
+        connection.reply(call.request_id, value)
+
+
+def _failed(connection: Replies, call: CallReceived, failure: Failure) -> None:
+    _report(connection, call, failure)
+    if call.wants_answer:
+        connection.reply_failure(call.request_id, failure)
+
+
+def _report(connection: Replies, call: CallReceived, failure: Failure) -> None:
+    # An Error belongs to the interface, and its caller handles it. Everything else is a surprise
+    # to whoever serves, too.
+    if isinstance(failure, CopiedFailure) or failure.check(Error) is not None:
+        return
+    if failure.check(NoSuchMethod, UnauthorizedLogin) is not None:
+        log.warning("%s, called by %s", failure.getErrorMessage(), connection.peer)
+        return
+    if failure.tb is not None:
+        log.error("Peer will receive following PB traceback:\n%s", failure.getTraceback())
+    else:
+        log.error("Peer will receive following PB failure: %r", failure)

@@ -1,0 +1,255 @@
+"""The side that listens."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import inspect
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+from ..cred import TokenLogin, new_token
+from ..flavors import Referenceable, Root
+from ..jelly.security import SecurityOptions
+from ..limits import Limits
+from .address import format_address, is_loopback
+from .connection import Connection
+
+__all__ = ["PBServerFactory", "Server", "serve"]
+
+# Connections that may wait to be accepted. One peer opening many at once is the usual case here.
+_BACKLOG = 4096
+
+
+class PBServerFactory:
+    """Makes the protocol of each connection, for ``loop.create_server``.
+
+    ::
+
+        await loop.create_server(pb.PBServerFactory(Echoer()), port=8800)
+
+    Args:
+        root: The object to serve.
+        unsafeTracebacks: Send tracebacks of this process with the failures of its methods.
+        security: What may come in; PB's global options where it is None.
+        limits: What each peer may cost.
+        dialects: Names of the dialects to offer, in the order of preference.
+        token: Serve the object only to peers that log in with this token.
+
+    Attributes:
+        root: The object that is served.
+        connections: The connections that are open.
+    """
+
+    def __init__(
+        self,
+        root: Referenceable,
+        unsafeTracebacks: bool = False,
+        security: SecurityOptions | None = None,
+        *,
+        limits: Limits | None = None,
+        dialects: Sequence[str] | None = None,
+        token: str | None = None,
+    ) -> None:
+        _check_root(root)
+        self.root = root
+        self.connections: set[Connection] = set()
+        self._token = token
+        self._options: dict[str, Any] = {
+            "unsafe_tracebacks": unsafeTracebacks,
+            "security": security,
+            "limits": limits,
+            "dialects": dialects,
+        }
+
+    def __call__(self) -> Connection:
+        """Returns the protocol of a new connection; called by the event loop."""
+        connection = Connection(
+            listening=True,
+            root=_RootOf(self),
+            guarded=self._token is not None,
+            ended=self.connections.discard,
+            **self._options,
+        )
+        self.connections.add(connection)
+        return connection
+
+    def root_for(self, connection: Connection) -> Referenceable:
+        """Returns what one connection is offered: the object, or the login before it."""
+        if self._token is None:
+            return _root_object(self.root, connection)
+
+        def admit() -> Referenceable:
+            connection.machine.admit_peer()
+            return _root_object(self.root, connection)
+
+        return TokenLogin(self._token, admit)
+
+
+class _RootOf(Root):
+    """Stands for a factory's root until it is known which connection asks."""
+
+    def __init__(self, factory: PBServerFactory) -> None:
+        self._factory = factory
+
+    def rootObject(self, broker: object) -> Referenceable:
+        assert isinstance(broker, Connection)
+        return self._factory.root_for(broker)
+
+
+class Server:
+    """An object that is being served.
+
+    It is an async context manager, which closes the server at its end.
+
+    Attributes:
+        root: The object.
+        host: The address that it is served on.
+        port: The port.
+        token: What a peer must know; None where anybody may connect.
+        closed: Whether it was closed.
+    """
+
+    def __init__(
+        self, factory: PBServerFactory, listener: asyncio.Server, token: str | None
+    ) -> None:
+        name = listener.sockets[0].getsockname()
+        self.root = factory.root
+        self.host: str = name[0]
+        self.port: int = name[1]
+        self.token = token
+        self.closed = False
+        self._factory = factory
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def address(self) -> str:
+        """The address, as ``host:port``."""
+        return format_address(self.host, self.port)
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether anybody who reaches the address may use the object."""
+        return self.token is None
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """The connections that are open."""
+        return tuple(self._factory.connections)
+
+    async def close(self) -> None:
+        """Stops listening and ends all connections. Closing twice is no error."""
+        if asyncio.get_running_loop() is not self._loop:
+            running = asyncio.run_coroutine_threadsafe(self.close(), self._loop)
+            await asyncio.wrap_future(running)
+            return
+        self.closed = True
+        self._listener.close()
+        await asyncio.gather(*(connection.close() for connection in self.connections))
+
+    async def __aenter__(self) -> Server:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        # The token is no part of it: a repr ends up in saved notebooks.
+        what, state = type(self.root).__name__, "closed" if self.closed else "open"
+        return f"<Server of {what} on {self.address}, {state}>"
+
+
+async def serve(
+    root: Referenceable,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    anonymous: bool = True,
+    token: str | None = None,
+    insecure: bool = False,
+    limits: Limits | None = None,
+    dialects: Sequence[str] | None = None,
+    security: SecurityOptions | None = None,
+    unsafe_tracebacks: bool = False,
+) -> Server:
+    """Serves an object, on the running event loop.
+
+    Args:
+        root: The object; its class derives from `Root` or `Referenceable`.
+        host: The address to listen on.
+        port: The port; 0 takes one that is free.
+        anonymous: Whether anybody who reaches the address may use the object. Where not, peers
+            log in with a token.
+        token: The token; a random one is made where it is needed and not given.
+        insecure: Allow an address that other machines reach, although nothing is encrypted.
+        limits: What each peer may cost.
+        dialects: Names of the dialects to offer, in the order of preference.
+        security: What may come in; PB's global options where it is None.
+        unsafe_tracebacks: Send tracebacks of this process with the failures of its methods.
+
+    Returns:
+        The server; ``await server.close()`` ends it.
+
+    Raises:
+        TypeError: The object cannot be served; the text says what to derive its class from.
+        PermissionError: Other machines reach the address, and `insecure` was not asked for.
+        OSError: The address is in use, or is none of this machine's.
+    """
+    _check_root(root)
+    if not is_loopback(host) and not insecure:
+        raise PermissionError(
+            f"{host!r} can be reached from other machines and nothing would be encrypted: "
+            "serve on 127.0.0.1, or pass insecure=True if you mean it"
+        )
+    if token is None and not anonymous:
+        token = new_token()
+    factory = PBServerFactory(
+        root,
+        unsafe_tracebacks,
+        security,
+        limits=limits,
+        dialects=dialects,
+        token=token,
+    )
+    loop = asyncio.get_running_loop()
+    # One address, so that one port serves it: "localhost" may have several.
+    listens_on = "127.0.0.1" if host == "localhost" else host
+    try:
+        listener = await loop.create_server(factory, listens_on, port, backlog=_BACKLOG)
+    except OSError as error:
+        raise OSError(error.errno, _cannot_listen(error, host, port)) from None
+    return Server(factory, listener, token)
+
+
+def _cannot_listen(error: OSError, host: str, port: int) -> str:
+    where = format_address(host, port)
+    if error.errno == errno.EADDRINUSE:
+        return f"{where} is in use: stop what serves there, choose another port, or 0 for any"
+    if error.errno == errno.EACCES:
+        return f"{where} may not be used by this user: choose a port above 1023"
+    return f"cannot listen on {where}: {error.strerror or error}"
+
+
+def _check_root(root: object) -> None:
+    if isinstance(root, type):
+        raise TypeError(f"{root.__name__} is a class: serve an instance, {root.__name__}()")
+    if not isinstance(root, Referenceable) and not callable(getattr(root, "rootObject", None)):
+        raise TypeError(
+            f"{type(root).__name__} objects cannot be served: derive the class from pb.Root "
+            "and name the methods that peers may call remote_..."
+        )
+    find = getattr(root, "rootObject", None)
+    if inspect.iscoroutinefunction(find):
+        raise TypeError(f"{type(root).__name__}.rootObject may not be async")
+
+
+def _root_object(root: Referenceable, connection: Connection) -> Referenceable:
+    find = getattr(root, "rootObject", None)
+    return find(connection) if callable(find) else root

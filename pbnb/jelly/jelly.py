@@ -1,0 +1,280 @@
+"""Objects to s-expressions.
+
+Each line is a value and what it becomes; text is UTF-8::
+
+    5  1.5  b"x"                 themselves
+    None                         ["None"]
+    True                         ["boolean", "true"]
+    "x"                          ["unicode", x]
+    [a, b] (a, b) {a} frozenset  ["list", a, b]  ["tuple", …]  ["set", …]  ["frozenset", …]
+    {k: v}                       ["dictionary", [k, v]]
+    datetime, date               ["datetime", "Y M D h m s us"]  ["date", "Y M D"]
+    time, timedelta              ["time", "h m s us"]  ["timedelta", "days s us"]
+    Decimal                      ["decimal", signed digits, exponent]
+    Referenceable                ["remote", luid]
+    RemoteReference              ["local", luid], to the peer that owns it
+    instance                     ["module.Name", state], where its class is allowed
+    Failure                      [CopyableFailure, state]; see pbnb.jelly.failures
+    class                        ["class", "module.Name"], where it is allowed
+    met again                    ["reference", n, first] there, ["dereference", n] here
+
+``n`` counts from 1 in the order in which repetitions are met. Containers and instances are
+compared by identity; atoms and references are never wrapped.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+from ..errors import InsecureJelly, wire_name
+from ..failure import Failure
+from ..flavors import Referenceable
+from ..limits import Limits
+from ..refs import Loan, RemoteReference
+from ..wire.banana import Tree
+from .failures import FAILURE_TAG, failure_state
+from .security import SecurityOptions, global_security
+
+__all__ = ["Jellier", "jelly"]
+
+
+def jelly(
+    obj: object,
+    loan: Loan | None = None,
+    *,
+    security: SecurityOptions = global_security,
+    perspective: object = None,
+    limits: Limits = Limits(),  # noqa: B008 (frozen)
+) -> Tree:
+    """Returns the s-expression of an object.
+
+    Args:
+        obj: What to serialize.
+        loan: Where the references that it holds are lent; None refuses them.
+        security: Says which instances and classes may leave.
+        perspective: The avatar that the result is meant for.
+        limits: ``depth`` bounds the nesting.
+
+    Raises:
+        InsecureJelly: Something in it may not be sent; the text names it.
+    """
+    return Jellier(loan, security, perspective, limits).jelly(obj)
+
+
+class Jellier:
+    """One serialization: what was met, and where references are lent.
+
+    Attributes:
+        loan: Where references are lent, or None.
+        security: Says which instances and classes may leave.
+        perspective: The avatar that the result is meant for.
+    """
+
+    __slots__ = (
+        "_depth",
+        "_kept",
+        "_limit",
+        "_met",
+        "_numbered",
+        "loan",
+        "perspective",
+        "security",
+    )
+
+    def __init__(
+        self,
+        loan: Loan | None,
+        security: SecurityOptions,
+        perspective: object,
+        limits: Limits,
+    ) -> None:
+        self.loan = loan
+        self.security = security
+        self.perspective = perspective
+        self._limit = limits.depth
+        self._depth = 0
+        self._numbered = 0
+        self._met: dict[int, _Met] = {}
+        self._kept: list[object] = []
+
+    def jelly(self, obj: object) -> Tree:
+        """Returns the s-expression of an object, as a part of this serialization."""
+        kind = type(obj)
+        if kind is str:
+            return [b"unicode", obj.encode("utf-8")]  # type: ignore[attr-defined]
+        if kind is int or kind is bytes or kind is float:
+            return obj  # type: ignore[return-value]
+        atom = ATOMS.get(kind)
+        if atom is not None:
+            return atom(obj)
+        container = CONTAINERS.get(kind)
+        if container is None:
+            for base in kind.__mro__:
+                flavor = FLAVORS.get(base)
+                if flavor is not None:
+                    return flavor(self, obj)
+            container = jelly_instance
+        return self.once(obj, container)
+
+    def once(self, obj: object, fill: Callable[[Jellier, Any, list[Tree]], None]) -> Tree:
+        """Returns the s-expression of an object that must arrive as one, however often met.
+
+        Args:
+            obj: The object.
+            fill: Called as ``fill(jellier, obj, node)`` when the object is first met; appends
+                the expression's items to ``node``.
+        """
+        met = self._met.get(id(obj))
+        if met is not None:
+            return [b"dereference", self._number(met)]
+        met = self._met[id(obj)] = _Met()
+        self._kept.append(obj)  # an id is only good while its object lives
+        self._depth += 1
+        if self._depth > self._limit:
+            raise InsecureJelly(
+                f"nested more than {self._limit} levels deep; Limits(depth=...) sets the bound"
+            )
+        fill(self, obj, met.node)
+        self._depth -= 1
+        met.filled = True
+        if met.number:
+            _wrap(met)
+        return met.node
+
+    def _number(self, met: _Met) -> int:
+        if not met.number:
+            self._numbered += 1
+            met.number = self._numbered
+            if met.filled:
+                _wrap(met)
+        return met.number
+
+
+class _Met:
+    """An object that was met: its expression, and its number once it is met again."""
+
+    __slots__ = ("filled", "node", "number")
+
+    def __init__(self) -> None:
+        self.node: list[Tree] = []
+        self.number = 0
+        self.filled = False
+
+
+def _wrap(met: _Met) -> None:
+    # In place, because the node already stands in the list around it.
+    met.node[:] = [b"reference", met.number, met.node[:]]
+
+
+def _fill_sequence(tag: bytes) -> Callable[[Jellier, Any, list[Tree]], None]:
+    def fill(jellier: Jellier, items: Any, node: list[Tree]) -> None:
+        node.append(tag)
+        for item in items:
+            kind = type(item)
+            if kind is int or kind is bytes or kind is float:
+                node.append(item)
+            elif kind is str:
+                node.append([b"unicode", item.encode("utf-8")])
+            else:
+                node.append(jellier.jelly(item))
+
+    return fill
+
+
+def _fill_dictionary(jellier: Jellier, mapping: Any, node: list[Tree]) -> None:
+    node.append(b"dictionary")
+    for key, value in mapping.items():
+        node.append([jellier.jelly(key), jellier.jelly(value)])
+
+
+def jelly_instance(jellier: Jellier, obj: Any, node: list[Tree]) -> None:
+    """Fills in the expression of an instance whose class the security options allow."""
+    cls = type(obj)
+    if not jellier.security.isClassAllowed(cls):
+        raise InsecureJelly(
+            f"instances of {wire_name(cls)} are not sent: derive the class from pb.Referenceable "
+            "to lend the object, or allow it with SecurityOptions.allowInstancesOf"
+        )
+    # Python 2 peers cannot restore the None that an instance without attributes has for a state.
+    state = obj.__getstate__()
+    node.append(wire_name(cls).encode("utf-8"))
+    node.append(jellier.jelly({} if state is None else state))
+
+
+def _class(obj: type) -> Tree:
+    return [b"class", wire_name(obj).encode("utf-8")]
+
+
+def _jelly_class(jellier: Jellier, obj: type) -> Tree:
+    if not jellier.security.isClassAllowed(obj):
+        raise InsecureJelly(
+            f"the class {wire_name(obj)} is not sent: allow it with "
+            "SecurityOptions.allowInstancesOf"
+        )
+    return _class(obj)
+
+
+def _words(tag: bytes, *names: str) -> Callable[[Any], Tree]:
+    def words(obj: Any) -> Tree:
+        if getattr(obj, "tzinfo", None) is not None:
+            raise InsecureJelly(
+                f"{obj!r} has a time zone, which PB cannot send: convert it to UTC and drop it"
+            )
+        return [tag, " ".join(str(getattr(obj, name)) for name in names).encode("ascii")]
+
+    return words
+
+
+def _decimal(obj: Decimal) -> Tree:
+    sign, digits, exponent = obj.as_tuple()
+    if not isinstance(exponent, int):
+        raise InsecureJelly(f"Decimal('{obj}') is not a number that PB can send")
+    value = int("".join(map(str, digits)) or "0")
+    return [b"decimal", -value if sign else value, exponent]
+
+
+def _jelly_referenceable(jellier: Jellier, obj: Referenceable) -> Tree:
+    if jellier.loan is None:
+        raise InsecureJelly(f"{type(obj).__name__} is lent by reference: that takes a connection")
+    return [b"remote", jellier.loan.lend(obj)]
+
+
+def _jelly_reference(jellier: Jellier, ref: RemoteReference) -> Tree:
+    if jellier.loan is None:
+        raise InsecureJelly(f"{ref!r} can only be sent over its own connection")
+    return [b"local", jellier.loan.home(ref)]
+
+
+def _jelly_failure(jellier: Jellier, failure: Failure) -> Tree:
+    return [FAILURE_TAG, jellier.jelly(failure_state(failure))]
+
+
+_DATE = ("year", "month", "day")
+_TIME = ("hour", "minute", "second", "microsecond")
+
+ATOMS: dict[type, Callable[[Any], Tree]] = {
+    type(None): lambda _: [b"None"],
+    bool: lambda value: [b"boolean", b"true" if value else b"false"],
+    datetime.datetime: _words(b"datetime", *_DATE, *_TIME),
+    datetime.date: _words(b"date", *_DATE),
+    datetime.time: _words(b"time", *_TIME),
+    datetime.timedelta: _words(b"timedelta", "days", "seconds", "microseconds"),
+    Decimal: _decimal,
+}
+CONTAINERS: dict[type, Callable[[Jellier, Any, list[Tree]], None]] = {
+    list: _fill_sequence(b"list"),
+    tuple: _fill_sequence(b"tuple"),
+    set: _fill_sequence(b"set"),
+    frozenset: _fill_sequence(b"frozenset"),
+    dict: _fill_dictionary,
+}
+# By base class: the first in an object's method resolution order counts.
+FLAVORS: dict[type, Callable[[Jellier, Any], Tree]] = {
+    Referenceable: _jelly_referenceable,
+    RemoteReference: _jelly_reference,
+    Failure: _jelly_failure,
+    type: _jelly_class,
+}

@@ -1,0 +1,478 @@
+"""The protocol machine of one connection: bytes in, events out; no sockets, no event loop.
+
+After the opening (`pbnb.protocol.handshake`) both ends are equal. Every message is a list that
+begins with a command::
+
+    ["version", 6]
+    ["message", request, object, name, wants answer, args, keywords]
+    ["answer", request, value]        ["error", request, failure]
+    ["decref", luid]                  one sending of an object is no longer held
+    ["cachemessage", request, cache, name, wants answer, args, keywords]
+    ["decache", luid]  ["uncache", luid]
+    ["didNotUnderstand", command]
+
+``request`` is 1, 2, 3… for each sender; the answer repeats it. ``object`` is a luid that this
+side lent, or a name such as ``"root"``. ``name`` is UTF-8; ``args`` a jellied tuple and
+``keywords`` a jellied dictionary, each with sharing of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..errors import (
+    DeadReferenceError,
+    Error,
+    InsecureJelly,
+    LimitExceeded,
+    LocalProtocolError,
+    ProtocolError,
+    RemoteProtocolError,
+)
+from ..failure import CopiedFailure, Failure
+from ..flavors import Referenceable, Serializable
+from ..jelly.failures import FAILURE_TAG, failure_state
+from ..jelly.jelly import Jellier
+from ..jelly.security import SecurityOptions, global_security
+from ..jelly.unjelly import Unjellier, shown_tag, text_keys
+from ..limits import Limits
+from ..refs import Loan, Peer, Refs, RemoteReference
+from ..wire.banana import NEED_DATA, Tree
+from ..wire.dialect import Dialect
+from .events import (
+    AnswerReceived,
+    CallReceived,
+    CallRefused,
+    ConnectionBroken,
+    ErrorReceived,
+    Event,
+    NotUnderstood,
+    ObjectReleased,
+    Opened,
+    PendingCall,
+)
+from .handshake import VERSION, Handshake
+
+__all__ = ["Broker"]
+
+ROOT = b"root"
+
+
+class Broker:
+    """One end of a connection.
+
+    Args:
+        peer: What borrowed references call through: whoever owns this broker.
+        listening: Whether this is the side that listened for the connection.
+        root: The object offered to the peer as its root, or None.
+        limits: What the peer may cost.
+        security: What may come in.
+        guarded: Hold the peer to `Limits.before_login` until `admit_peer` is called.
+        dialects: Names of the dialects to speak, in the order of preference.
+        unsafe_tracebacks: Send tracebacks with failures.
+        note: Called, from any thread, when `release_borrowed` has something to do.
+
+    Attributes:
+        refs: The tables of what is lent and borrowed.
+        pending: The calls that wait for an answer, by their request numbers.
+        dialect: The name of the dialect that was agreed on, or None before.
+        broken: Whether the peer broke the protocol, so that nothing more can be read.
+    """
+
+    def __init__(
+        self,
+        peer: Peer,
+        *,
+        listening: bool,
+        root: Referenceable | None = None,
+        limits: Limits | None = None,
+        guarded: bool = False,
+        security: SecurityOptions | None = None,
+        dialects: Sequence[str] = ("pb", "none"),
+        unsafe_tracebacks: bool = False,
+        note: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.security = security or global_security
+        self._allowed = self.limits.before_login() if guarded else self.limits
+        self.refs = Refs(peer, self._allowed.references, note)
+        self.pending: dict[int, PendingCall] = {}
+        self.dialect: str | None = None
+        self.broken = False
+        self.closed = False
+        self._unsafe_tracebacks = unsafe_tracebacks
+        self._last_request = 0
+        self._out: list[Any] = []
+        self._wire: Dialect
+        self._handshake: Handshake | None = Handshake(
+            dialects, listening=listening, limits=self.limits
+        )
+        self._out.append(self._handshake.greeting())
+        if root is not None:
+            self.refs.named[ROOT] = root
+
+    # Bytes
+
+    def receive_data(self, data: bytes) -> None:
+        """Stores bytes from the peer; `next_event` says what they mean."""
+        if self.broken or self.closed:
+            return
+        (self._wire if self._handshake is None else self._handshake).feed(data)
+
+    def next_event(self) -> Event | None:
+        """Returns what happened next, or None when more bytes are needed.
+
+        It may be called again while an event is still being handled, as a nested event loop does.
+        """
+        while not (self.broken or self.closed):
+            try:
+                if self._handshake is not None:
+                    if (event := self._open()) is None:
+                        return None
+                    return event
+                tree = self._wire.next()
+                if tree is NEED_DATA:
+                    return None
+                if (event := self._receive(tree)) is not None:
+                    return event
+            except ProtocolError as error:
+                self.broken = True
+                return ConnectionBroken(error)
+        return None
+
+    @property
+    def queued(self) -> int:
+        """How many buffers wait to be written."""
+        return len(self._out)
+
+    def data_to_send(self) -> list[Any]:
+        """Returns the buffers to write, in order, and forgets them."""
+        out = self._out
+        self._out = []
+        return out
+
+    def _open(self) -> Opened | None:
+        assert self._handshake is not None
+        agreed = self._handshake.next()
+        if agreed is None:
+            return None
+        self._wire, reply = agreed
+        self._wire.limits = self._allowed
+        self._handshake = None
+        self.dialect = self._wire.name.decode("ascii")
+        self._out.append(reply)
+        self._send([b"version", VERSION])
+        return Opened(self.dialect)
+
+    def _send(self, tree: Tree) -> None:
+        self._out += self._wire.encode(tree)
+
+    def admit_peer(self) -> None:
+        """Lifts the tighter limits that hold before a login."""
+        self._allowed = self.limits
+        self.refs.limit = self.limits.references
+        self._wire.limits = self.limits
+
+    # Calls of ours
+
+    def call(
+        self,
+        ref: RemoteReference,
+        name: str,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+        *,
+        wants_answer: bool = True,
+    ) -> PendingCall | None:
+        """Sends a call.
+
+        Returns:
+            The entry that waits for the answer; None when none is wanted.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+            InsecureJelly: An argument may not be sent.
+            BananaError: An argument does not fit the wire.
+        """
+        if self.closed or self.broken:
+            raise DeadReferenceError("Calling Stale Broker")
+        if self._handshake is not None:
+            raise LocalProtocolError(f"{name}() was called before the connection was open")
+        loan = self.refs.loan()
+        args_tree: Tree = [b"tuple"]
+        kw_tree: Tree = [b"dictionary"]
+        if args:
+            args_tree = self._jelly(args, loan, ref.perspective)
+        if kw:
+            kw_tree = self._jelly(kw, loan, ref.perspective)
+        # Jellying runs code of the user's, which may call too: only now is the next number ours.
+        request_id = self._last_request + 1
+        wire_name = name.encode("utf-8")
+        self._send(
+            [b"message", request_id, ref.luid, wire_name, int(wants_answer), args_tree, kw_tree]
+        )
+        self._last_request = request_id
+        # Pinned until the answer is decoded: a peer that returns an argument may send its
+        # decref before the answer that names it.
+        pinned = loan.commit(pin=wants_answer)
+        if not wants_answer:
+            return None
+        call = self.pending[request_id] = PendingCall(request_id, ref, name, pinned)
+        return call
+
+    def release_borrowed(self) -> None:
+        """Tells the peer of every reference that is gone here."""
+        for luid, count in self.refs.released():
+            if not (self.closed or self.broken):
+                for _ in range(count):
+                    self._send([b"decref", luid])
+
+    # Answers of ours
+
+    def answer(self, request_id: Any, value: object, perspective: object = None) -> Failure | None:
+        """Sends what a method returned, or the reason why that cannot be sent.
+
+        Args:
+            request_id: Of the call that is answered.
+            value: What the method returned.
+            perspective: The avatar that the call was made as.
+
+        Returns:
+            The failure that was sent in its place, or None.
+        """
+        loan = self.refs.loan()
+        try:
+            self._send([b"answer", request_id, self._jelly(value, loan, perspective)])
+        except Exception as error:  # the state of an object comes from its owner's code
+            failure = Failure.of(error)
+            self.fail(request_id, failure)
+            return failure
+        loan.commit()
+        return None
+
+    def fail(self, request_id: Any, failure: Failure) -> None:
+        """Sends a failure as the answer to a call.
+
+        Args:
+            request_id: Of the call that failed.
+            failure: Why; an exception whose class is allowed travels as itself.
+        """
+        loan = self.refs.loan()
+        try:
+            self._send([b"error", request_id, self._failure_tree(failure, loan)])
+        except Exception:  # as above; this one always fits
+            text = f"{failure.getErrorMessage()[:200]} (the failure itself could not be sent)"
+            substitute = CopiedFailure(
+                type=_type_name(failure), value=text, traceback="", parents=failure.parents[:20]
+            )
+            self._send([b"error", request_id, self._failure_tree(substitute, self.refs.loan())])
+        else:
+            loan.commit()
+
+    def _failure_tree(self, failure: Failure, loan: Loan) -> Tree:
+        value = failure.value
+        if isinstance(value, BaseException) and self.security.isClassAllowed(type(value)):
+            return self._jelly(value, loan, None)
+        state = failure_state(failure, self._unsafe_tracebacks)
+        return [FAILURE_TAG, self._jelly(state, loan, None)]
+
+    def _jelly(self, value: object, loan: Loan, perspective: object) -> Tree:
+        return Jellier(loan, self.security, perspective, self.limits).jelly(value)
+
+    def _unjelly(self, tree: Tree, perspective: object) -> Any:
+        unjellier = Unjellier(self.refs, self.security, perspective, self._allowed)
+        try:
+            return unjellier.read(tree)
+        except Exception as error:
+            # What the rest of the expression would have lent us is given back at once.
+            self._give_back(tree, unjellier)
+            if isinstance(error, (InsecureJelly, LimitExceeded)):
+                raise
+            if isinstance(error, RecursionError):
+                raise LimitExceeded("the peer sent an expression nested too deep") from None
+            raise InsecureJelly(f"a value could not be restored: {error}") from error
+
+    def _give_back(self, tree: Tree, unjellier: Unjellier) -> None:
+        for luid, count in _lent_in(tree).items():
+            for _ in range(count - unjellier.borrowed[luid]):
+                self._send([b"decref", luid])
+
+    # Messages of the peer's
+
+    def _receive(self, tree: Any) -> Event | None:
+        if type(tree) is not list or not tree or type(tree[0]) is not bytes:
+            raise RemoteProtocolError(f"a message begins with a command, not {tree!r:.80}")
+        command = tree[0]
+        entry = _COMMANDS.get(command)
+        if entry is None:
+            self._send([b"didNotUnderstand", command])
+            return NotUnderstood(command, by_peer=False)
+        handler, length = entry
+        if len(tree) != length:
+            raise RemoteProtocolError(
+                f"{shown_tag(command)} takes {length - 1} items, the peer sent {len(tree) - 1}"
+            )
+        return handler(self, tree)
+
+    def _on_version(self, tree: list[Any]) -> None:
+        if tree[1] != VERSION:
+            raise RemoteProtocolError(f"the peer speaks version {tree[1]!r:.40}, not {VERSION}")
+
+    def _on_message(self, tree: list[Any]) -> Event:
+        _, request_id, luid, wire_name, wants_answer, args_tree, kw_tree = tree
+        wants = wants_answer != 0
+        name = wire_name.decode("utf-8", "replace") if type(wire_name) is bytes else ""
+        try:
+            target = self.refs.find(luid)
+            if target is None:
+                # Twisted's words, then ours.
+                raise Error(f"Invalid Object ID: {luid!r:.40} is not lent to this peer")
+            if type(wire_name) is not bytes:
+                raise RemoteProtocolError("the name of a method is a byte string")
+            return CallReceived(
+                request_id,
+                _finder(target),
+                target,
+                name,
+                self._arguments(args_tree),
+                self._keywords(kw_tree),
+                wants,
+            )
+        except (Error, InsecureJelly, ProtocolError) as error:
+            # The stream is in step: this call has failed, and nothing else.
+            if wants:
+                self.fail(request_id, Failure.of(error))
+            return CallRefused(name, error)
+
+    def _arguments(self, tree: Tree) -> tuple[Any, ...]:
+        if tree == [b"tuple"]:
+            return ()
+        args = self._unjelly(tree, None)
+        if type(args) is not tuple:
+            raise InsecureJelly(f"the arguments of a call are a tuple, not {type(args).__name__}")
+        return args
+
+    def _keywords(self, tree: Tree) -> dict[str, Any]:
+        if tree == [b"dictionary"]:
+            return {}
+        kw = self._unjelly(tree, None)
+        if type(kw) is not dict:
+            raise InsecureJelly(f"the keywords of a call are a dict, not {type(kw).__name__}")
+        return text_keys(kw)
+
+    def _on_cachemessage(self, tree: list[Any]) -> Event:
+        error = Error(f"no cached object {tree[2]!r:.40} here")
+        if tree[4] != 0:
+            self.fail(tree[1], Failure.of(error))
+        return CallRefused(shown_tag(tree[3]), error)
+
+    def _on_answer(self, tree: list[Any]) -> Event:
+        call = self._answered(tree)
+        try:
+            value = self._unjelly(tree[2], call.ref.perspective)
+        except (InsecureJelly, LimitExceeded) as error:
+            value = Failure.of(error)
+        self.refs.unpin(call.pinned)
+        if isinstance(value, Failure):
+            return ErrorReceived(call, value)
+        return AnswerReceived(call, value)
+
+    def _on_error(self, tree: list[Any]) -> Event:
+        call = self._answered(tree)
+        try:
+            value = self._unjelly(tree[2], call.ref.perspective)
+        except (InsecureJelly, LimitExceeded) as error:
+            value = error
+        self.refs.unpin(call.pinned)
+        return ErrorReceived(call, _as_failure(value))
+
+    def _answered(self, tree: list[Any]) -> PendingCall:
+        request_id = tree[1]
+        call = self.pending.pop(request_id, None) if type(request_id) is int else None
+        if call is None:
+            raise RemoteProtocolError(
+                f"the peer answered request {request_id!r:.40}, which is not open"
+            )
+        return call
+
+    def _on_decref(self, tree: list[Any]) -> ObjectReleased | None:
+        obj = self.refs.release(tree[1])
+        return None if obj is None else ObjectReleased(obj)
+
+    def _on_unknown_cache(self, tree: list[Any]) -> None:
+        raise RemoteProtocolError(
+            f"{shown_tag(tree[0])} of {tree[1]!r:.40}, which is not cached on this connection"
+        )
+
+    def _on_did_not_understand(self, tree: list[Any]) -> NotUnderstood:
+        return NotUnderstood(shown_tag(tree[1]).encode(), by_peer=True)
+
+    # The end
+
+    def close(self) -> tuple[list[PendingCall], list[Serializable]]:
+        """Ends the connection's state.
+
+        Returns:
+            The calls that will never be answered, and the objects that are no longer lent.
+        """
+        self.closed = True
+        calls = list(self.pending.values())
+        self.pending.clear()
+        self._out.clear()
+        return calls, self.refs.clear()
+
+
+_COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] = {
+    b"message": (Broker._on_message, 7),
+    b"answer": (Broker._on_answer, 3),
+    b"error": (Broker._on_error, 3),
+    b"decref": (Broker._on_decref, 2),
+    b"version": (Broker._on_version, 2),
+    b"cachemessage": (Broker._on_cachemessage, 7),
+    b"decache": (Broker._on_unknown_cache, 2),
+    b"uncache": (Broker._on_unknown_cache, 2),
+    b"didNotUnderstand": (Broker._on_did_not_understand, 2),
+}
+
+
+def _finder(target: Serializable) -> Callable[[str], Callable[..., Any]]:
+    if isinstance(target, Referenceable):
+        return target.find_remote
+    raise Error(f"{type(target).__name__} takes no calls")
+
+
+def _as_failure(value: Any) -> Failure:
+    if isinstance(value, Failure):
+        return value
+    if isinstance(value, Exception):
+        return Failure.of(value)
+    return CopiedFailure(
+        type="twisted.spread.pb.Error",
+        value=shown_tag(value),
+        traceback="",
+        parents=["twisted.spread.pb.Error"],
+    )
+
+
+def _type_name(failure: Failure) -> str:
+    return failure.parents[0] if failure.parents else "builtins.Exception"
+
+
+def _lent_in(tree: Tree) -> dict[int, int]:
+    """Returns how often each luid is lent in an expression that was refused half-way."""
+    found: dict[int, int] = {}
+    waiting: list[Any] = [tree]
+    while waiting:
+        part = waiting.pop()
+        if type(part) is not list or not part:
+            continue
+        if part[0] == b"remote" and len(part) == 2 and type(part[1]) is int:
+            found[part[1]] = found.get(part[1], 0) + 1
+        elif part[0] == b"dictionary":
+            # A pair is no expression, even where its key is the word "remote".
+            for pair in part[1:]:
+                waiting.extend(pair if type(pair) is list else [])
+        else:
+            waiting.extend(part[1:])
+    return found

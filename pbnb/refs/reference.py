@@ -1,0 +1,151 @@
+"""References to objects that live at the peer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+__all__ = ["Peer", "RemoteMethod", "RemoteReference"]
+
+
+class Peer(Protocol):
+    """What a reference asks of the connection that it came by."""
+
+    def call(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Any:
+        """Sends a call and returns a Deferred of its answer."""
+
+    def call_only(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> None:
+        """Sends a call that is not answered."""
+
+    def watch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
+        """Runs ``callback(ref)`` when the connection ends."""
+
+    def unwatch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
+        """Takes a `watch` back."""
+
+
+class RemoteReference:
+    """An object owned by the peer, known by its luid.
+
+    Equal references name the same object over the same connection. When the last one here is
+    gone the peer is told, and may let its object go.
+
+    Attributes:
+        broker: The connection by which the reference came.
+        luid: The peer's number for the object, or the name of a root as bytes.
+        perspective: The avatar in whose name calls through this reference are made, or None.
+    """
+
+    __slots__ = ("__weakref__", "broker", "luid", "perspective")
+
+    def __init__(self, broker: Peer, luid: int | bytes, perspective: object = None) -> None:
+        self.broker = broker
+        self.luid = luid
+        self.perspective = perspective
+
+    def callRemote(self, _name: str | bytes, /, *args: Any, **kw: Any) -> Any:
+        """Calls a method of the object.
+
+        Args:
+            _name: The method's name, without the ``remote_`` it has at the peer.
+            *args: What the method is given. Values are copied, objects of a flavor travel as
+                that flavor says.
+            **kw: Keyword arguments of the method.
+
+        Returns:
+            A Deferred of what the method returns. Awaiting it raises what the method raised.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+        """
+        return self.broker.call(self, _text(_name), args, kw)
+
+    def remote_only(self, _name: str | bytes, /, *args: Any, **kw: Any) -> None:
+        """Calls a method of the object without waiting for it or asking for its answer.
+
+        Args:
+            _name: The method's name.
+            *args: What the method is given.
+            **kw: Keyword arguments of the method.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+            InsecureJelly: An argument may not be sent.
+            BananaError: An argument does not fit the wire.
+        """
+        self.broker.call_only(self, _text(_name), args, kw)
+
+    def remoteMethod(self, name: str) -> RemoteMethod:
+        """Returns one method of the object as something to call.
+
+        Args:
+            name: The method's name.
+        """
+        return RemoteMethod(self, name)
+
+    def notifyOnDisconnect(self, callback: Callable[[RemoteReference], object]) -> None:
+        """Runs a callback with this reference when the connection ends.
+
+        Args:
+            callback: Called once, with this reference.
+        """
+        self.broker.watch(self, callback)
+
+    def dontNotifyOnDisconnect(self, callback: Callable[[RemoteReference], object]) -> None:
+        """Takes back what `notifyOnDisconnect` arranged.
+
+        Args:
+            callback: The same callback.
+        """
+        self.broker.unwatch(self, callback)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RemoteReference):
+            return NotImplemented
+        return self.broker is other.broker and self.luid == other.luid
+
+    def __hash__(self) -> int:
+        return hash((id(self.broker), self.luid))
+
+    def __repr__(self) -> str:
+        name = self.luid.decode("utf-8", "replace") if isinstance(self.luid, bytes) else self.luid
+        return f"<RemoteReference {name} at {getattr(self.broker, 'peer', 'a peer')}>"
+
+
+class RemoteMethod:
+    """One method of an object at the peer.
+
+    Attributes:
+        obj: The reference.
+        name: The method's name.
+    """
+
+    __slots__ = ("name", "obj")
+
+    def __init__(self, obj: RemoteReference, name: str) -> None:
+        self.obj = obj
+        self.name = name
+
+    def __call__(self, *args: Any, **kw: Any) -> Any:
+        """Calls the method, as ``callRemote`` does."""
+        return self.obj.callRemote(self.name, *args, **kw)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, RemoteMethod):
+            return NotImplemented
+        return self.obj == other.obj and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash((self.obj, self.name))
+
+    def __repr__(self) -> str:
+        return f"<RemoteMethod {self.name!r} of {self.obj!r}>"
+
+
+def _text(name: str | bytes) -> str:
+    # Programs written for Python 2 give method names as bytes.
+    return name.decode("utf-8") if isinstance(name, bytes) else name
