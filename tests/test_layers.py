@@ -48,8 +48,11 @@ LOWEST_FLOOR = {
 # pbnb is the peer of the first, and builds no object on a peer's word, as the others do.
 BANNED = {"twisted", "zope", "pickle", "marshal", "shelve", "nest_asyncio"}
 
-# The one function that imports late: `import pbnb` works where there is no IPython.
-LATE = {("pbnb/__init__.py", "load_ipython_extension")}
+# The functions that import late: `import pbnb` is cheap, and works where there is no IPython.
+LATE = {
+    ("pbnb/__init__.py", "load_ipython_extension"),
+    ("pbnb/__init__.py", "unload_ipython_extension"),
+}
 
 
 def floor_of(path: str) -> int:

@@ -9,6 +9,11 @@ import pbnb as pb
 from tests.interop.values import describe
 
 
+def lent(connection: pb.Connection) -> dict[int, int]:
+    """Returns what a connection of ours lends to its peer: the count of every luid."""
+    return {entry.luid: entry.count for entry in connection.machine.refs.lent()}
+
+
 class MyError(pb.Error):
     """An error that callers expect, by the name it has in the Twisted peer."""
 
@@ -98,9 +103,9 @@ class Served(pb.Root):
     def remote_noted(self) -> list[Any]:
         return self.noted
 
-    def remote_table(self) -> dict[str, int]:
+    def remote_table(self) -> dict[int, int]:
         (connection,) = self.server.connections
-        return {str(row.luid): row.count for row in connection.snapshot().exports}
+        return lent(connection)
 
     def remote_sendUnsafe(self) -> Any:
         return Unsafe()
