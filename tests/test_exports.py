@@ -1,0 +1,64 @@
+"""The public names: adding or taking away one is a decision, made here too."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from types import ModuleType
+
+import pytest
+
+import pbnb
+
+PUBLIC = {
+    # serving and connecting
+    *("serve", "Server", "connect", "Connection", "parse_address", "Limits"),
+    *("PBServerFactory", "PBClientFactory"),
+    *("load_ipython_extension", "unload_ipython_extension"),
+    # objects and references
+    *("Root", "Referenceable", "RemoteReference", "RemoteMethod"),
+    # results
+    *("Deferred", "Failure", "CopiedFailure"),
+    # errors
+    *("Error", "RemoteError", "NoSuchMethod", "PBConnectionLost"),
+    *("ConnectError", "ConnectTimeout", "LoginFailed", "Unauthorized", "UnauthorizedLogin"),
+    *("ProtocolError", "DeadReferenceError", "LocalProtocolError", "RemoteProtocolError"),
+    *("LimitExceeded", "BananaError", "InsecureJelly"),
+    # the wire
+    *("banana", "jelly", "SecurityOptions", "global_security"),
+}
+
+
+def test_these_names_are_public() -> None:
+    assert set(pbnb.__all__) == PUBLIC
+    assert sorted(pbnb.__all__) == list(pbnb.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC))
+def test_a_public_name_says_what_it_is(name: str) -> None:
+    text = inspect.getdoc(getattr(pbnb, name))
+    assert text and text.splitlines()[0].endswith((".", ":"))
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (pbnb.banana, ["encode", "decode"]),
+        (pbnb.jelly, ["jelly", "unjelly", "SecurityOptions", "InsecureJelly"]),
+    ],
+)
+def test_the_codecs_are_public_modules(module: ModuleType, names: list[str]) -> None:
+    for name in names:
+        assert name in module.__all__
+        assert callable(getattr(module, name))
+
+
+def test_importing_pbnb_brings_no_notebook_along() -> None:
+    program = (
+        "import sys, pbnb; "
+        "print(*{'IPython', 'ipykernel', 'traitlets', 'twisted', 'pickle'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
