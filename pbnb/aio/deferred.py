@@ -241,18 +241,21 @@ class Deferred(Generic[T]):
         self._run()
 
     def _add(self, step: _Step | _Handover) -> Deferred[Any]:
+        self._append(step)
+        self._run()
+        return self
+
+    def _append(self, step: _Step | _Handover) -> None:
         if self._steps is None:
             self._steps = []
         self._steps.append(step)
-        self._run()
-        return self
 
     # The chain
 
     @property
     def _idle(self) -> bool:
         """Whether the chain has come to its end and waits for nothing."""
-        return self._settled and not self._stops
+        return self._settled and not self._stops and not self._steps
 
     def _run(self) -> None:
         """Takes the chain as far as it goes, and the chains that wait for it."""
@@ -321,7 +324,8 @@ class Deferred(Generic[T]):
             else:
                 self._stops += 1
                 self._waiting_for = result
-                result._add(_Handover(self))
+                # Not run: it is uncalled or held, or its turn in a run under way is still to come.
+                result._append(_Handover(self))
         elif hasattr(type(result), "__await__"):
             try:
                 future = _as_future(result)
@@ -358,7 +362,7 @@ class Deferred(Generic[T]):
         self._stops -= 1
         try:
             self._set(future.result())
-        except (Exception, asyncio.CancelledError) as exc:
+        except BaseException as exc:  # a task has let KeyboardInterrupt out by itself
             self._set(Failure.of(exc))
         self._run()
 
@@ -387,7 +391,7 @@ class Deferred(Generic[T]):
                 # Whoever waited in a closed loop waits no more.
 
     def __await__(self) -> Generator[Any, None, T]:
-        if not self._settled or self._stops:
+        if not self._idle:
             self._asyncio_future_blocking = True
             yield self
         return self.result()
@@ -450,7 +454,7 @@ class Deferred(Generic[T]):
             self._waiters = []
         self._waiters.append(waiter)
         # Looked at last: another thread may give the result at any moment.
-        if self._settled and not self._stops:
+        if self._idle:
             self._wake()
 
     def remove_done_callback(self, callback: Callable[..., object], /) -> int:
@@ -470,8 +474,8 @@ class Deferred(Generic[T]):
             state = "pending"
         elif self._waiting_for is not None:
             state = f"waiting for a {type(self._waiting_for).__name__}"
-        elif not self._settled or self._stops:
-            state = "paused"
+        elif not self._idle:
+            state = "busy"
         elif isinstance(self._result, Failure):
             state = "cancelled" if self.cancelled() else f"failed: {self._result!r}"
         else:
