@@ -1,0 +1,320 @@
+"""The magics: ``%pb_serve``, ``%pb_connect``, ``%pb_stop`` and ``%pb_status``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakSet
+
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.core.magic import Magics, line_magic, magics_class, needs_local_scope, no_var_expand
+from traitlets import Float
+
+from ..aio.client import connect
+from ..aio.connection import Connection
+from ..aio.server import Server
+from ..errors import ConnectError, LoginFailed
+from ..failure import shown
+from ..refs.reference import RemoteReference
+from .awaiting import AwaitingCells
+from .blocking import kernel_loop, run, wait
+from .completion import Completion
+from .destination import address_of, destination, targets
+from .interrupts import InterruptWaker
+from .journal import Journal
+from .lines import split_serve, takes, without_comment
+from .serving import PORTS, Serving, Servings
+from .wording import announcement, described, status
+
+__all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
+
+# Where the cell finds the object whose `later` it awaits.
+_OWNER = "get_ipython().magics_manager.registry['PBMagics']"
+_EXAMPLE = f"127.0.0.1:{PORTS[0]}"
+_SECONDS = "the seconds after which connecting is given up"
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a magic is going to do, its line having been read: begin it, and wait for it."""
+
+    start: Callable[[], Coroutine[Any, Any, Any]]
+    try_at_once: bool = False
+
+
+@magics_class
+class PBMagics(Magics):
+    """Serves objects to other notebooks, and connects to what they serve."""
+
+    connect_timeout = Float(10.0, min=0.001, help=f"{_SECONDS.capitalize()}.").tag(config=True)
+
+    def __init__(self, shell: InteractiveShell) -> None:
+        super().__init__(shell)
+        self.ipython = shell
+        self.servings = Servings()
+        self.connections: WeakSet[Connection] = WeakSet()
+        self.waker = InterruptWaker()
+        self.plans: dict[str, Callable[[str, Mapping[str, Any]], _Plan]] = {
+            "pb_serve": self._plan_serve,
+            "pb_connect": self._plan_connect,
+            "pb_stop": self._plan_stop,
+        }
+        self._cells = AwaitingCells(shell, _OWNER, tuple(self.plans), quiet=["pb_serve"])
+        self._journal = Journal()
+        self._completion = Completion(
+            shell,
+            {
+                "pb_connect": lambda: [*targets(), "--timeout"],
+                "pb_stop": lambda: [*(each.target for each in self.servings.open()), "all"],
+            },
+        )
+
+    def install(self) -> None:
+        """Adds the magics to the shell, and what they need around them."""
+        self.ipython.register_magics(self)
+        self.ipython.input_transformers_post.append(self._cells)
+        self._completion.install()
+        self._journal.install()
+
+    def uninstall(self) -> None:
+        """Takes back what `install` has added, and ends what is served."""
+        loop = kernel_loop(self.ipython)
+        if loop.is_running():
+            # Nobody waits: the magic that unloads is not one of ours, and cannot be awaited.
+            asyncio.run_coroutine_threadsafe(self.servings.stop_all(), loop)
+        else:
+            loop.run_until_complete(self.servings.stop_all())
+        self._journal.uninstall()
+        self._completion.uninstall()
+        self.waker.disarm()
+        if self._cells in self.ipython.input_transformers_post:
+            self.ipython.input_transformers_post.remove(self._cells)
+        manager = self.ipython.magics_manager
+        for kind, functions in self.magics.items():
+            for name, function in functions.items():
+                if manager.magics[kind].get(name) == function:
+                    del manager.magics[kind][name]
+        manager.registry.pop(type(self).__name__, None)
+        # %config lists these; IPython adds the object to them by itself.
+        configurables: list[Any] = self.ipython.configurables
+        if self in configurables:
+            configurables.remove(self)
+
+    @takes(
+        expression={"metavar": "EXPR", "help": "what to serve: an object of a pb.Root"},
+        port={"type": int, "help": f"where to listen; a free port from {PORTS[0]} on if left out"},
+        host={"default": "127.0.0.1", "help": "where to listen; 127.0.0.1 if left out"},
+        name={"help": "a name to connect to it by, in this user's notebooks"},
+        anonymous={"action": "store_true", "help": "let anyone connect, without a login"},
+    )
+    @no_var_expand
+    @needs_local_scope
+    @line_magic
+    def pb_serve(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Server:
+        """Serves an object to other notebooks and programs.
+
+        ``server = %pb_serve Echoer()`` prints the line that connects to it, and returns the
+        server. Only this user's notebooks can connect: %pb_connect there logs in by itself.
+        """
+        server: Server = self.now("pb_serve", line, local_ns=local_ns or {})
+        return server
+
+    @takes(
+        target={"nargs": "?", "metavar": "TARGET", "help": "host:port, or a name it is served as"},
+        timeout={"type": float, "help": f"{_SECONDS}; PBMagics.connect_timeout if left out"},
+    )
+    @line_magic
+    def pb_connect(self, line: str) -> RemoteReference:
+        """Connects to an object that a notebook or program serves.
+
+        ``ref = %pb_connect 127.0.0.1:8789`` returns a reference to it, and
+        ``await ref.callRemote("echo", "hello")`` calls it. Where this user serves it, the login
+        needs nothing. ``{server.address}`` stands for the value of a variable.
+        """
+        ref: RemoteReference = self.now("pb_connect", line, local_ns={}, expanded=True)
+        return ref
+
+    @takes(target={"nargs": "?", "metavar": "TARGET", "help": "a name or an address, or all"})
+    @line_magic
+    def pb_stop(self, line: str) -> None:
+        """Stops to serve what this kernel serves, and ends the connections to it.
+
+        Without a target it stops the only one.
+        """
+        self.now("pb_stop", line, local_ns={}, expanded=True)
+
+    @takes()
+    @line_magic
+    def pb_status(self, line: str) -> None:
+        """Shows what this kernel serves, to whom, and what it is connected to."""
+        self._parse("pb_status", without_comment(line).split())
+        held = [connection.peer for connection in self.connections if not connection.lost]
+        print("\n".join(status(self.servings.open(), held)))
+
+    def later(self, name: str, line: str, quiet: bool = False) -> Coroutine[Any, Any, Any]:
+        """Begins a magic for a cell that awaits it.
+
+        Args:
+            name: The name of the magic.
+            line: What follows it.
+            quiet: Whether there shall be no value for the cell to display.
+        """
+        plan = self._plan(name, line, sys._getframe(1).f_locals)
+        return self._later(plan, quiet)
+
+    def now(
+        self,
+        name: str,
+        line: str,
+        quiet: bool = False,
+        *,
+        local_ns: Mapping[str, Any] | None = None,
+        expanded: bool = False,
+    ) -> Any:
+        """Runs a magic for a cell that cannot await it.
+
+        Args:
+            name: The name of the magic.
+            line: What follows it.
+            quiet: Whether there shall be no value for the cell to display.
+            local_ns: The variables of the caller, if they are not those of the calling frame.
+            expanded: Whether IPython has put variables into the line already.
+        """
+        names = sys._getframe(1).f_locals if local_ns is None else local_ns
+        plan = self._plan(name, line, names, expanded=expanded)
+        loop = kernel_loop(self.ipython)
+        self.waker.arm(loop)
+        with _shown_in_one_sentence():
+            value = run(plan.start, loop, try_at_once=plan.try_at_once)
+        return None if quiet else value
+
+    async def _later(self, plan: _Plan, quiet: bool) -> Any:
+        loop = kernel_loop(self.ipython)
+        self.waker.arm(loop)
+        with _shown_in_one_sentence():
+            value = await wait(plan.start, loop)
+        return None if quiet else value
+
+    def _plan(
+        self, name: str, line: str, local_ns: Mapping[str, Any], *, expanded: bool = False
+    ) -> _Plan:
+        if not expanded and name != "pb_serve":
+            # As run_line_magic does, for the caller of the caller.
+            expand: Callable[..., str] = self.ipython.var_expand
+            line = expand(line, 2)
+        return self.plans[name](line, local_ns)
+
+    def _plan_serve(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
+        expression, options = split_serve(line)
+        if not expression:
+            raise UsageError("say what to serve, as in %pb_serve Echoer()")
+        args = self._parse("pb_serve", [*options, "--", expression])
+        root = eval(expression, self.ipython.user_ns, dict(local_ns))
+        self.servings.check(root, args.name)
+
+        async def start() -> Server:
+            serving = await self.servings.serve(
+                root, host=args.host, port=args.port, name=args.name, anonymous=args.anonymous
+            )
+            print(announcement(serving))
+            return serving.server
+
+        return _Plan(start, try_at_once=True)
+
+    def _plan_connect(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
+        args = self._parse("pb_connect", without_comment(line).split())
+        if not args.target:
+            example = next(iter(targets()), _EXAMPLE)
+            raise UsageError(f"say what to connect to, as in %pb_connect {example}")
+        timeout = self.connect_timeout if args.timeout is None else args.timeout
+        if not timeout > 0:
+            raise UsageError(f"--timeout {timeout:g} leaves no time: give it some seconds")
+        with _shown_in_one_sentence():
+            address, token = destination(_unquoted(args.target))
+
+        async def start() -> RemoteReference:
+            ref: RemoteReference = await connect(address, token=token, timeout=timeout)
+            if isinstance(ref.broker, Connection):
+                self.connections.add(ref.broker)
+            return ref
+
+        return _Plan(start)
+
+    def _plan_stop(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
+        target = self._parse("pb_stop", without_comment(line).split()).target
+        chosen = self._chosen(_unquoted(target) if target else None)
+
+        async def start() -> None:
+            for serving in chosen:
+                await self.servings.stop(serving)
+                print(f"stopped serving {described(serving)}")
+
+        return _Plan(start)
+
+    def _chosen(self, target: str | None) -> list[Serving]:
+        """Returns what ``%pb_stop`` is to stop."""
+        servings = self.servings.open()
+        if not servings:
+            raise UsageError("this kernel serves nothing that could be stopped")
+        if target == "all":
+            return servings
+        served = ", ".join(serving.target for serving in servings)
+        if target is None:
+            if len(servings) > 1:
+                raise UsageError(f"say what to stop, or all: this kernel serves {served}")
+            return servings
+        serving = self.servings.find(target, address_of(target))
+        if serving is None:
+            raise UsageError(f"this kernel serves nothing as {shown(target)}: it serves {served}")
+        return [serving]
+
+    def _parse(self, name: str, words: list[str]) -> Any:
+        return getattr(self, name).parser.parse_args(words)
+
+
+def _unquoted(word: str) -> str:
+    return word.strip("'\"")
+
+
+@contextmanager
+def _shown_in_one_sentence() -> Iterator[None]:
+    """Makes IPython show the errors that say everything in one sentence without a traceback."""
+    try:
+        yield
+    except (ConnectError, LoginFailed, ValueError) as error:
+        _show_as(error, f"{type(error).__name__}: {shown(str(error), None)}")
+        raise
+    except (KeyboardInterrupt, asyncio.CancelledError) as error:
+        _show_as(error, f"{type(error).__name__}: the wait was interrupted")
+        raise
+
+
+def _show_as(error: BaseException, text: str) -> None:
+    # IPython asks an exception for this. It may be of anybody's class, so the instance gets it.
+    error._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]
+
+
+def load_ipython_extension(shell: InteractiveShell) -> None:
+    """Adds the magics to a shell.
+
+    Args:
+        shell: The shell of the notebook.
+    """
+    unload_ipython_extension(shell)
+    PBMagics(shell).install()
+
+
+def unload_ipython_extension(shell: InteractiveShell) -> None:
+    """Takes the magics away, and ends what they serve.
+
+    Args:
+        shell: The shell of the notebook.
+    """
+    magics = shell.magics_manager.registry.get(PBMagics.__name__)
+    if isinstance(magics, PBMagics):
+        magics.uninstall()

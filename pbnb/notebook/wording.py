@@ -1,0 +1,58 @@
+"""What the magics say about what is served."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from .serving import Serving
+
+__all__ = ["announcement", "described", "status"]
+
+
+def described(serving: Serving) -> str:
+    """Returns what is served, and where.
+
+    Args:
+        serving: What is served.
+    """
+    named = f" as {serving.file.name}" if serving.file.name else ""
+    return f"{serving.kind}{named} on {serving.file.address}"
+
+
+def announcement(serving: Serving) -> str:
+    """Returns the line that ``%pb_serve`` prints. It holds no secret: notebooks are saved.
+
+    Args:
+        serving: What is served.
+    """
+    anonymous = ", without a login" if serving.server.anonymous else ""
+    return f"serving {described(serving)}{anonymous} — connect with: %pb_connect {serving.target}"
+
+
+def status(servings: Sequence[Serving], held: Iterable[str]) -> Iterator[str]:
+    """Yields the lines that ``%pb_status`` prints.
+
+    Args:
+        servings: What is served.
+        held: The addresses of the peers that this kernel has connected to.
+    """
+    if servings:
+        rows = [("serving", "on", "as", "login", "peers"), *map(_row, servings)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = zip(row, widths, strict=True)
+            yield "  ".join(cell.ljust(width) for cell, width in cells).rstrip()
+    else:
+        yield "serving nothing"
+    yield f"connected to {', '.join(sorted(held)) or 'nothing'}"
+
+
+def _row(serving: Serving) -> tuple[str, str, str, str, str]:
+    server = serving.server
+    return (
+        serving.kind,
+        serving.file.address,
+        serving.file.name or "-",
+        "none" if server.anonymous else "token",
+        ", ".join(sorted(connection.peer for connection in server.connections)) or "none",
+    )
