@@ -128,9 +128,7 @@ class Broker:
         while not (self.broken or self.closed):
             try:
                 if self._handshake is not None:
-                    if (event := self._open()) is None:
-                        return None
-                    return event
+                    return self._open()
                 tree = self._wire.next()
                 if tree is NEED_DATA:
                     return None
@@ -278,7 +276,7 @@ class Broker:
         return [FAILURE_TAG, self._jelly(state, loan, None)]
 
     def _jelly(self, value: object, loan: Loan, perspective: object) -> Tree:
-        return Jellier(loan, self.security, perspective, self.limits).jelly(value)
+        return Jellier(loan, self.security, perspective, self.limits).write(value)
 
     def _unjelly(self, tree: Tree, perspective: object) -> Any:
         unjellier = Unjellier(self.refs, self.security, perspective, self._allowed)
