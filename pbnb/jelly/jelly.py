@@ -61,7 +61,7 @@ def jelly(
     Raises:
         InsecureJelly: Something in it may not be sent; the text names it.
     """
-    return Jellier(loan, security, perspective, limits).jelly(obj)
+    return Jellier(loan, security, perspective, limits).write(obj)
 
 
 class Jellier:
@@ -100,6 +100,14 @@ class Jellier:
         self._met: dict[int, _Met] = {}
         self._kept: list[object] = []
 
+    def write(self, obj: object) -> Tree:
+        """Returns the s-expression of a whole object."""
+        try:
+            return self.jelly(obj)
+        except RecursionError:
+            # Called from deep inside a program, where the stack ends before the limit does.
+            raise InsecureJelly("nested too deep for what is left of the stack") from None
+
     def jelly(self, obj: object) -> Tree:
         """Returns the s-expression of an object, as a part of this serialization."""
         kind = type(obj)
@@ -117,16 +125,7 @@ class Jellier:
                 if flavor is not None:
                     return flavor(self, obj)
             container = jelly_instance
-        return self.once(obj, container)
-
-    def once(self, obj: object, fill: Callable[[Jellier, Any, list[Tree]], None]) -> Tree:
-        """Returns the s-expression of an object that must arrive as one, however often met.
-
-        Args:
-            obj: The object.
-            fill: Called as ``fill(jellier, obj, node)`` when the object is first met; appends
-                the expression's items to ``node``.
-        """
+        # Inline rather than a method of its own: every frame here is paid for at each level.
         met = self._met.get(id(obj))
         if met is not None:
             return [b"dereference", self._number(met)]
@@ -137,7 +136,7 @@ class Jellier:
             raise InsecureJelly(
                 f"nested more than {self._limit} levels deep; Limits(depth=...) sets the bound"
             )
-        fill(self, obj, met.node)
+        container(self, obj, met.node)
         self._depth -= 1
         met.filled = True
         if met.number:
