@@ -254,18 +254,17 @@ class Connection(asyncio.Protocol):
         """Returns the reference to the object that the peer offers."""
         return RemoteReference(self, ROOT)
 
-    def localObjectForID(self, luid: int | bytes) -> object | None:
+    def localObjectForID(self, luid: int | str | bytes) -> object | None:
         """Returns the object that the peer knows by a luid or a name, or None."""
-        return self.machine.refs.find(luid)
+        return self.machine.refs.find(_as_luid(luid))
 
     def setNameForLocal(self, name: str | bytes, obj: Referenceable) -> None:
         """Offers an object to the peer under a name, beside the root."""
-        key = name.encode("utf-8") if isinstance(name, str) else name
-        self.machine.refs.named[key] = obj
+        self.machine.refs.named[_as_luid(name)] = obj
 
     def remoteForName(self, name: str | bytes) -> RemoteReference:
         """Returns a reference to what the peer offers under a name."""
-        return RemoteReference(self, name.encode("utf-8") if isinstance(name, str) else name)
+        return RemoteReference(self, _as_luid(name))
 
     async def close(self) -> None:
         """Ends the connection, after what was already said has been written."""
@@ -400,6 +399,11 @@ class _Canceller:
 
     def __call__(self, deferred: Deferred[Any]) -> None:
         self._call.waiter = None
+
+
+def _as_luid(name: Any) -> Any:
+    # Named objects are known by byte strings on the wire.
+    return name.encode("utf-8") if isinstance(name, str) else name
 
 
 def _shielded(callback: Callable[..., object], *args: object) -> None:

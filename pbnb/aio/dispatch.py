@@ -115,7 +115,4 @@ def _report(connection: Replies, call: CallReceived, failure: Failure) -> None:
     if failure.check(NoSuchMethod, UnauthorizedLogin) is not None:
         log.warning("%s, called by %s", failure.getErrorMessage(), connection.peer)
         return
-    if failure.tb is not None:
-        log.error("Peer will receive following PB traceback:\n%s", failure.getTraceback())
-    else:
-        log.error("Peer will receive following PB failure: %r", failure)
+    log.error("Peer will receive following PB traceback:\n%s", failure.getTraceback())

@@ -117,6 +117,8 @@ def opening(limits: Limits) -> BananaDialect:
             string_bytes=min(limits.string_bytes, most),
             list_items=min(limits.list_items, most),
             depth=1,
+            # Nothing in an opening needs more, and most of what is no PB is refused at once.
+            prefix_bytes=min(limits.prefix_bytes, 2),
             message_bytes=min(limits.message_bytes, most),
         ),
     )

@@ -1,0 +1,336 @@
+"""Connections over loopback TCP: calls, references, threads, and every way to end."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import threading
+import weakref
+from typing import Any
+
+import pytest
+
+import pbnb as pb
+from pbnb.aio.connection import Connection
+from pbnb.wire.banana import encode
+from tests.support.serving import served, tables, until
+
+
+class Thing(pb.Referenceable):
+    def remote_twice(self, value: int) -> int:
+        return 2 * value
+
+
+class Desk(pb.Root):
+    def __init__(self) -> None:
+        self.thing = Thing()
+        self.notes: list[Any] = []
+        self.kept: Any = None
+
+    def remote_echo(self, value: Any) -> Any:
+        return value
+
+    def remote_note(self, value: Any) -> None:
+        self.notes.append(value)
+
+    def remote_thing(self) -> Thing:
+        return self.thing
+
+    def remote_keep(self, ref: Any) -> None:
+        self.kept = ref
+
+    def remote_relay(self, ref: Any, value: int) -> Any:
+        return ref.callRemote("twice", value)
+
+    async def remote_never(self) -> None:
+        await asyncio.Event().wait()
+
+
+def test_calls_in_both_directions_and_counts_back_to_zero() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            (far,) = server.connections
+            thing = await ref.callRemote("thing")
+            assert await thing.callRemote("twice", 21) == 42
+            assert await ref.callRemote("relay", Thing(), 4) == 8
+            mine = Thing()
+            assert await ref.callRemote("echo", mine) is mine
+            assert await ref.callRemote("echo", thing) is thing
+            del thing, mine
+            await until(lambda: not tables(far, ref.broker))
+
+    asyncio.run(main())
+
+
+def test_many_calls_in_flight_are_answered_in_order() -> None:
+    async def main() -> list[int]:
+        async with served(Desk()) as (_, ref):
+            return await asyncio.gather(*(ref.callRemote("echo", n) for n in range(1000)))
+
+    assert asyncio.run(main()) == list(range(1000))
+
+
+def test_a_call_without_an_answer_leaves_nothing_pending() -> None:
+    desk = Desk()
+
+    async def main() -> None:
+        async with served(desk) as (_, ref):
+            assert ref.remote_only("note", 1) is None
+            ref.remoteMethod("note")(2)
+            await until(lambda: desk.notes == [1, 2])
+            assert not ref.broker.machine.pending
+
+    asyncio.run(main())
+
+
+def test_an_argument_that_cannot_be_sent_fails_the_deferred() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            for value in (object(), 2**500, b"x" * 655_361):
+                deferred = ref.callRemote("echo", value)
+                with pytest.raises((pb.InsecureJelly, pb.BananaError)):
+                    await deferred
+            with pytest.raises(pb.InsecureJelly):
+                ref.remote_only("echo", object())
+            assert not tables(ref.broker)
+            assert await ref.callRemote("echo", 1) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("option", ["pbanswer", "pbcallback", "pberrback"])
+def test_the_options_that_pb_once_took_say_what_replaces_them(option: str) -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            with pytest.raises(TypeError, match="remote_only"):
+                ref.callRemote("echo", 1, **{option: False})
+
+    asyncio.run(main())
+
+
+# Threads
+
+
+def test_calls_may_be_made_from_any_thread() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+
+            def work() -> list[Any]:
+                async def calls() -> list[Any]:
+                    found = [await ref.callRemote("echo", n) for n in range(20)]
+                    with pytest.raises(pb.InsecureJelly):
+                        await ref.callRemote("echo", object())
+                    return found
+
+                return asyncio.run(calls())
+
+            results = await asyncio.gather(*(asyncio.to_thread(work) for _ in range(4)))
+            assert results == [list(range(20))] * 4
+
+    asyncio.run(main())
+
+
+def test_a_reference_may_be_collected_in_any_thread() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            (far,) = server.connections
+            held = [await ref.callRemote("thing")]
+            assert len(tables(far)) == 1
+            thread = threading.Thread(target=held.clear)
+            thread.start()
+            thread.join()
+            await until(lambda: not tables(far, ref.broker))
+
+    asyncio.run(main())
+
+
+def test_close_may_be_called_from_another_thread() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            await asyncio.to_thread(lambda: asyncio.run(ref.broker.close()))
+            assert ref.broker.lost
+
+    asyncio.run(main())
+
+
+# Cancelling
+
+
+def test_a_call_that_is_cancelled_is_forgotten_and_the_connection_goes_on() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(ref.callRemote("never"), 0.01)
+            deferred = ref.callRemote("echo", 1)
+            deferred.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await deferred
+            assert await ref.callRemote("echo", 2) == 2
+            assert len(ref.broker.machine.pending) == 1  # never, which is still running there
+
+    asyncio.run(main())
+
+
+# The end
+
+
+def test_every_pending_call_fails_when_the_connection_ends() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            calls = [ref.callRemote("never") for _ in range(3)]
+            await ref.callRemote("echo", 1)
+            server.connections[0].abort()
+            for call in calls:
+                with pytest.raises(pb.PBConnectionLost, match=r"never\(\) was pending"):
+                    await call
+            assert not tables(ref.broker)
+            with pytest.raises(pb.DeadReferenceError, match="Stale"):
+                ref.callRemote("echo", 1)
+            with pytest.raises(pb.DeadReferenceError):
+                ref.remote_only("echo", 1)
+
+    asyncio.run(main())
+
+
+def test_who_asked_is_told_once_of_the_end() -> None:
+    told: list[Any] = []
+
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            thing = await ref.callRemote("thing")
+            await ref.callRemote("keep", Thing())
+            far = server.root.kept  # type: ignore[attr-defined]
+            far.notifyOnDisconnect(lambda gone: told.append(gone is far))
+            thing.notifyOnDisconnect(lambda gone: told.append(gone is thing))
+            ref.broker.notifyOnDisconnect(lambda: told.append("broker"))
+            thing.notifyOnDisconnect(told.append)
+            thing.dontNotifyOnDisconnect(told.append)
+            thing.dontNotifyOnDisconnect(told.append)
+            ref.broker.notifyOnDisconnect(told.clear)
+            ref.broker.dontNotifyOnDisconnect(told.clear)
+            await ref.broker.close()
+            await until(lambda: len(told) == 3)
+            thing.notifyOnDisconnect(lambda gone: told.append("late"))
+
+    asyncio.run(main())
+    assert sorted(map(str, told)) == ["True", "True", "broker", "late"]
+
+
+def test_a_callback_that_fails_does_not_keep_the_others_from_being_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    told: list[Any] = []
+
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            ref.broker.notifyOnDisconnect(lambda: 1 / 0)
+            ref.broker.notifyOnDisconnect(lambda: told.append(1))
+
+    asyncio.run(main())
+    assert told == [1]
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_a_connection_is_collected_after_its_end() -> None:
+    async def main() -> weakref.ref[Any]:
+        async with served(Desk()) as (_, ref):
+            thing = await ref.callRemote("thing")
+            assert await thing.callRemote("twice", 1) == 2
+            return weakref.ref(ref.broker)
+
+    connection = asyncio.run(main())
+    gc.collect()
+    assert connection() is None
+
+
+# Names
+
+
+def test_objects_may_be_offered_by_name() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            (far,) = server.connections
+            far.setNameForLocal("thing", Thing())
+            assert await ref.broker.remoteForName("thing").callRemote("twice", 2) == 4
+            assert isinstance(far.localObjectForID("thing"), Thing)
+            assert far.localObjectForID(99) is None
+            with pytest.raises(pb.Error, match="Invalid Object ID"):
+                await ref.broker.remoteForName("nothing").callRemote("twice", 2)
+
+    asyncio.run(main())
+
+
+# A peer that breaks the protocol, on a raw socket
+
+
+async def raw(address: str, *parts: bytes) -> bytes:
+    """Sends bytes to a server, and returns all that it says until it hangs up."""
+    host, port = pb.parse_address(address)
+    reader, writer = await asyncio.open_connection(host, port)
+    for part in parts:
+        writer.write(part)
+        await writer.drain()
+    said = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    return said
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        encode(b"pb", None) + encode([b"version", 5]),
+        encode(b"pb", None) + encode([b"decref", 1]),
+        encode(b"pb", None) + b"\x88",
+        encode(b"pb", None) + b"\x01\x00\x28\x82",
+        encode(b"pb", None) + b"\x7f" * 65,
+        encode(b"pb", None) + b"\x01\x80" * 400,
+    ],
+    ids=["http", "version", "decref", "type", "string", "prefix", "depth"],
+)
+def test_a_broken_peer_is_hung_up_on_and_harms_nobody(
+    data: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            caplog.clear()
+            await raw(server.address, data)
+            assert await ref.callRemote("echo", 1) == 1
+            await until(lambda: len(server.connections) == 1)
+
+    with caplog.at_level(logging.WARNING, "pbnb"):
+        asyncio.run(main())
+    assert len(caplog.records) == 1
+    assert "closing the connection" in caplog.text
+
+
+def test_a_pending_call_learns_what_the_peer_did_wrong() -> None:
+    async def main() -> None:
+        async def misbehave(reader: Any, writer: Any) -> None:
+            writer.write(encode([b"pb"], None))
+            await reader.readexactly(10)
+            writer.write(encode([b"answer", 77, 1]))
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_server(misbehave, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        ref = await pb.connect(f"127.0.0.1:{port}")
+        with pytest.raises(pb.PBConnectionLost, match="request 77, which is not open") as caught:
+            await ref.callRemote("echo", 1)
+        assert isinstance(caught.value.__cause__, pb.RemoteProtocolError)
+        server.close()
+
+    asyncio.run(main())
+
+
+def test_the_repr_says_with_whom_and_in_what_state() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            assert repr(ref.broker) == f"<Connection to {server.address}, pb>"
+            await ref.broker.close()
+            assert repr(ref.broker) == f"<Connection to {server.address}, ended>"
+        assert repr(Connection(listening=True)) == "<Connection to nobody yet, opening>"
+
+    asyncio.run(main())

@@ -1,0 +1,170 @@
+"""Serving: who gets in, what is refused, and that closing ends everything."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import pytest
+
+import pbnb as pb
+from tests.support.serving import served, until
+
+
+class Echoer(pb.Root):
+    def remote_echo(self, value: Any) -> Any:
+        return value
+
+
+class Plain:
+    pass
+
+
+def test_a_server_says_where_it_is() -> None:
+    async def main() -> None:
+        async with await pb.serve(Echoer()) as server:
+            assert server.host == "127.0.0.1" and server.port > 0
+            assert server.address == f"127.0.0.1:{server.port}"
+            assert server.anonymous and server.token is None
+            assert repr(server) == f"<Server of Echoer on {server.address}, open>"
+        assert repr(server).endswith("closed>")
+
+    asyncio.run(main())
+
+
+def test_a_token_is_made_and_never_shown() -> None:
+    async def main() -> None:
+        async with await pb.serve(Echoer(), anonymous=False) as server:
+            assert not server.anonymous
+            assert server.token is not None and len(server.token) >= 40
+            assert server.token not in repr(server) + repr(vars(server._factory)["root"])
+        async with await pb.serve(Echoer(), token="given") as server:
+            assert server.token == "given" and not server.anonymous
+
+    asyncio.run(main())
+
+
+def test_closing_ends_listening_and_connections() -> None:
+    async def main() -> None:
+        async with served(Echoer()) as (server, ref):
+            assert len(server.connections) == 1
+            await server.close()
+            await server.close()
+            assert server.closed and server.connections == ()
+            await until(lambda: ref.broker.lost)
+            with pytest.raises(pb.ConnectError):
+                await pb.connect(server.address)
+
+    asyncio.run(main())
+
+
+def test_closing_from_another_loop() -> None:
+    async def main() -> None:
+        async with served(Echoer()) as (server, _):
+            await asyncio.to_thread(lambda: asyncio.run(server.close()))
+            assert server.connections == ()
+
+    asyncio.run(main())
+
+
+def test_a_port_in_use_says_what_to_do() -> None:
+    async def main() -> None:
+        async with await pb.serve(Echoer()) as server:
+            with pytest.raises(OSError, match="is in use: stop what serves there"):
+                await pb.serve(Echoer(), port=server.port)
+
+    asyncio.run(main())
+
+
+def test_an_address_of_another_machine_says_so() -> None:
+    with pytest.raises(OSError, match="cannot listen on 192.0.2.1:0"):
+        asyncio.run(pb.serve(Echoer(), host="192.0.2.1", insecure=True))
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_other_machines_are_only_let_in_on_purpose(host: str) -> None:
+    with pytest.raises(PermissionError, match="insecure=True"):
+        asyncio.run(pb.serve(Echoer(), host=host))
+
+
+@pytest.mark.parametrize(
+    ("root", "says"),
+    [
+        (Plain(), "derive the class from pb.Root"),
+        (Echoer, r"serve an instance, Echoer\(\)"),
+        (5, "int objects cannot be served"),
+        (None, "NoneType objects cannot be served"),
+    ],
+)
+def test_what_cannot_be_a_root_says_what_to_do(root: Any, says: str) -> None:
+    with pytest.raises(TypeError, match=says):
+        asyncio.run(pb.serve(root))
+
+
+def test_ipv6() -> None:
+    if not socket.has_ipv6:
+        raise AssertionError("this machine has no IPv6 at all, and nothing was tested")
+
+    async def main() -> None:
+        async with served(Echoer(), host="::1") as (server, ref):
+            assert server.address == f"[::1]:{server.port}"
+            assert await ref.callRemote("echo", 1) == 1
+
+    asyncio.run(main())
+
+
+def test_each_connection_may_have_a_root_of_its_own() -> None:
+    class Doorman(pb.Root):
+        def __init__(self) -> None:
+            self.guests = 0
+
+        def rootObject(self, broker: object) -> pb.Referenceable:
+            self.guests += 1
+            return Room(self.guests)
+
+    class Room(pb.Referenceable):
+        def __init__(self, number: int) -> None:
+            self.number = number
+
+        def remote_number(self) -> int:
+            return self.number
+
+    async def main() -> None:
+        for anonymous in (True, False):
+            async with await pb.serve(Doorman(), anonymous=anonymous) as server:
+                for number in (1, 2):
+                    ref = await pb.connect(server.address, token=server.token)
+                    assert await ref.callRemote("number") == number
+                    await ref.broker.close()
+
+    asyncio.run(main())
+
+
+def test_a_factory_works_with_create_server() -> None:
+    async def main() -> None:
+        factory = pb.PBServerFactory(Echoer())
+        loop = asyncio.get_running_loop()
+        listener = await loop.create_server(factory, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        ref = await pb.connect(f"127.0.0.1:{port}")
+        assert await ref.callRemote("echo", 1) == 1
+        assert len(factory.connections) == 1
+        await ref.broker.close()
+        await until(lambda: not factory.connections)
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_before_the_login_a_peer_may_only_send_little() -> None:
+    async def main() -> None:
+        async with await pb.serve(Echoer(), anonymous=False) as server:
+            ref = await pb.connect(server.address)
+            with pytest.raises(pb.PBConnectionLost):
+                await ref.callRemote("login", b"x" * 20_000)
+            full = await pb.connect(server.address, token=server.token)
+            assert len(await full.callRemote("echo", b"x" * 600_000)) == 600_000
+            await full.broker.close()
+
+    asyncio.run(main())
