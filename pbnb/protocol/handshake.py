@@ -74,5 +74,5 @@ class Handshake:
         names = tree if type(tree) is list else []
         for name in names:
             if name in self._offered:
-                return name  # type: ignore[no-any-return]
+                return name
         raise RemoteProtocolError(f"the peer offers {tree!r:.80}, and no dialect that we speak")
