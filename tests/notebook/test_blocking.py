@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from pbnb.notebook.blocking import run, wait
+from tests.support.kernels import Kernel
+
+
+@pytest.fixture
+def other_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """A loop that runs in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+async def where() -> asyncio.AbstractEventLoop:
+    await asyncio.sleep(0)
+    return asyncio.get_running_loop()
+
+
+def test_no_loop_running() -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        assert run(where, loop) is loop
+    finally:
+        loop.close()
+
+
+def test_the_loop_of_another_thread(other_loop: asyncio.AbstractEventLoop) -> None:
+    assert run(where, other_loop) is other_loop
+
+
+def test_awaiting_the_loop_of_another_thread(other_loop: asyncio.AbstractEventLoop) -> None:
+    async def main() -> None:
+        assert await wait(where, other_loop) is other_loop
+        here = asyncio.get_running_loop()
+        assert await wait(where, here) is here
+
+    asyncio.run(main())
+
+
+def test_what_needs_no_wait_is_run_at_once() -> None:
+    async def main() -> None:
+        here = asyncio.get_running_loop()
+        assert run(where, here, try_at_once=True) is here
+        assert not hasattr(asyncio, "_nest_asyncio2")
+
+    asyncio.run(main())
+
+
+def test_an_error_of_what_is_run_at_once_is_raised() -> None:
+    async def fail() -> None:
+        raise OSError("no")
+
+    async def main() -> None:
+        with pytest.raises(OSError, match="^no$"):
+            run(fail, asyncio.get_running_loop(), try_at_once=True)
+
+    asyncio.run(main())
+
+
+# The contexts in which a cell cannot wait. Each sets `ref`; %%capture and others hide output.
+BLOCKING = {
+    "function": "def get():\n    found = %pb_connect {address}\n    return found\nref = get()",
+    "function in an awaiting cell": "def get():\n    found = %pb_connect {address}\n"
+    "    return found\nawait asyncio.sleep(0)\nref = get()",
+    "comprehension": "refs = [get_ipython().run_line_magic('pb_connect', '{address}')\n"
+    "    for number in range(2)]\nref = refs[1]",
+    "%time": "%time ref = %pb_connect {address}",
+    "%%time": "%%time\nref = %pb_connect {address}",
+    "%%capture": "%%capture said\nref = %pb_connect {address}",
+    "run_cell": "done = get_ipython().run_cell('ref = %pb_connect {address}')\ndone.raise_error()",
+    "run_cell in an awaiting cell": "await asyncio.sleep(0)\n"
+    "done = get_ipython().run_cell('ref = %pb_connect {address}')\ndone.raise_error()",
+    "exec": "exec(get_ipython().transform_cell('ref = %pb_connect {address}'))",
+    "run_cell in a callback": "def later():\n"
+    "    get_ipython().run_cell('ref = %pb_connect {address}')\n    over.set()\n"
+    "over = asyncio.Event()\nasyncio.get_running_loop().call_soon(later)\nawait over.wait()",
+    "thread": "def get():\n    return get_ipython().run_line_magic('pb_connect', '{address}')\n"
+    "ref = await asyncio.to_thread(get)",
+}
+
+
+@pytest.mark.parametrize("context", BLOCKING)
+def test_the_same_kernel_serves_and_waits(kernel: Kernel, context: str) -> None:
+    address = kernel.run("server = %pb_serve Echoer()\nprint(server.address)").stdout.split()[-1]
+    kernel.run("ref = None")
+    kernel.run(BLOCKING[context].replace("{address}", address))
+    assert kernel.run('await ref.callRemote("echo", "hi")').result == "'hi'"
+
+
+def test_without_autoawait(kernel: Kernel) -> None:
+    kernel.run("%autoawait off")
+    try:
+        said = kernel.run("%pb_serve Echoer() --name plain")
+        assert said.result is None
+        kernel.run("ref = %pb_connect plain")
+        kernel.run("%pb_stop plain")
+        kernel.run("ref.broker.lost")
+    finally:
+        kernel.run("%autoawait on")
+    assert "serving Echoer as plain" in said.stdout
+
+
+def test_serving_and_stopping_inside_a_function(kernel: Kernel) -> None:
+    kernel.run(
+        "def serve(what):\n"
+        "    made = %pb_serve what --name local\n"
+        "    ref = %pb_connect local\n"
+        "    %pb_stop local\n"
+        "    return made, ref\n"
+        "made, ref = serve(Echoer())"
+    )
+    assert kernel.run("made.closed").result == "True"
+
+
+def test_nested_waits_inside_remote_methods_end(kernel: Kernel) -> None:
+    kernel.run(
+        "class Chain(pb.Root):\n"
+        "    def remote_next(self, name):\n"
+        "        found = %pb_connect $name\n"
+        "        return found is not None\n"
+        "%pb_serve Chain() --name chain\n"
+        "%pb_serve Echoer() --name end"
+    )
+    kernel.run("ref = %pb_connect chain")
+    assert kernel.run('await ref.callRemote("next", "end")').result == "True"
+
+
+def test_a_loop_that_cannot_be_nested_is_a_sentence(new_kernel: Callable[..., Kernel]) -> None:
+    kernel = new_kernel()
+    kernel.run("%load_ext pbnb")
+    kernel.run(
+        "import nest_asyncio2\n"
+        "def refuse(loop):\n"
+        '    raise ValueError(f"Can\'t patch loop of type {type(loop)}")\n'
+        "nest_asyncio2.apply = refuse\n"
+        "def get():\n"
+        "    return get_ipython().run_line_magic('pb_connect', '127.0.0.1:9')\n"
+    )
+    cell = kernel.attempt("get()")
+    assert cell.status == "error"
+    assert "cannot wait inside a function: use the magic on a line of its own" in cell.stderr

@@ -1,0 +1,376 @@
+"""The magics in real kernels: one serves, another calls, and everything that can be mistyped."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import pbnb as pb
+from tests.support.kernels import Kernel
+
+SAID = re.compile(r"serving Echoer on (127\.0\.0\.1:\d+) — connect with: %pb_connect \1\n")
+
+
+def serve(kernel: Kernel, options: str = "") -> str:
+    """Serves an Echoer; returns its address."""
+    address = kernel.run(f"server = %pb_serve Echoer() {options}\nserver.address").result
+    assert address is not None
+    return address.strip("'")
+
+
+def test_one_kernel_serves_and_another_calls(kernel: Kernel, peer: Kernel) -> None:
+    served = kernel.run("%pb_serve Echoer()")
+    found = SAID.fullmatch(served.stdout)
+    assert found
+    # One line in all: no value below it, and nothing else.
+    assert (served.result, served.stderr) == (None, "")
+    peer.run(f"ref = %pb_connect {found[1]}")
+    cell = peer.run('await ref.callRemote("echo", "hello network")')
+    assert cell.result == "'hello network'"
+    assert peer.run("is_nested()").result == kernel.run("is_nested()").result == "False"
+
+
+def test_one_cell_that_loads_connects_and_calls(
+    new_kernel: Callable[..., Kernel], tmp_path: Path
+) -> None:
+    kernel = new_kernel()
+    cell = kernel.run(
+        "%load_ext pbnb\n"
+        "%pb_serve Echoer() --name both\n"
+        "ref = %pb_connect both\n"
+        'await ref.callRemote("echo", "hello")'
+    )
+    assert cell.result == "'hello'"
+
+
+def test_run_all_leaves_no_cell_unanswered(new_kernel: Callable[..., Kernel]) -> None:
+    kernel = new_kernel()
+    cells = [
+        "%load_ext pbnb",
+        "server = %pb_serve Echoer() --name echoes",
+        "ref = %pb_connect echoes",
+        'await ref.callRemote("echo", 1)',
+        "def get():\n    found = %pb_connect echoes\n    return found\nagain = get()",
+        'await again.callRemote("echo", 2)',
+        "%time third = %pb_connect echoes",
+        'await asyncio.gather(*(ref.callRemote("echo", n) for n in range(3)))',
+        "%pb_stop",
+        '"the end"',
+    ]
+    numbers = [kernel.send(cell) for cell in cells]
+    ended = [kernel.wait(number) for number in numbers]
+    assert [cell.status for cell in ended] == ["ok"] * len(cells)
+    assert ended[3].result == "1"
+    assert ended[5].result == "2"
+    assert ended[7].result == "[0, 1, 2]"
+    assert ended[9].result == "'the end'"
+
+
+def test_a_server_answers_while_its_kernel_awaits(kernel: Kernel, peer: Kernel) -> None:
+    kernel.run(
+        "class Ender(pb.Root):\n"
+        "    def remote_end(self):\n        over.set()\n"
+        "over = asyncio.Event()\n"
+        "%pb_serve Ender() --name ender"
+    )
+    peer.run("ref = %pb_connect ender")
+    # This cell ends only because a call came while it awaited.
+    waiting = kernel.send("await over.wait()")
+    peer.run('await ref.callRemote("end")')
+    assert kernel.wait(waiting).result == "True"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
+def test_hosts(kernel: Kernel, peer: Kernel, host: str) -> None:
+    address = serve(kernel, f"--host {host.strip('[]')}")
+    port = address.rpartition(":")[2]
+    peer.run(f"ref = %pb_connect {host}:{port}")
+    assert peer.run('await ref.callRemote("echo", 1)').result == "1"
+
+
+def test_a_port_of_ones_own_choice(kernel: Kernel) -> None:
+    free = serve(kernel, "--port 0").rpartition(":")[2]
+    kernel.run("%pb_stop")
+    assert serve(kernel, f"--port {free}").rpartition(":")[2] == free
+
+
+def test_the_connection_file(kernel: Kernel, runtime: Path) -> None:
+    address = serve(kernel, "--name foo")
+    path = runtime / "pbnb-foo.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    written = json.loads(path.read_text())
+    assert f"{written['host']}:{written['port']}" == address
+    assert written["pid"] == kernel.pid
+    token = written["token"]
+    said = [cell.stdout + cell.stderr + str(cell.result) for cell in kernel.cells.values()]
+    assert len(token) > 30 and not any(token in text for text in said)
+    kernel.run("%pb_stop foo")
+    assert not path.exists()
+
+
+def test_shutting_down_removes_the_connection_file(
+    new_kernel: Callable[..., Kernel], tmp_path: Path
+) -> None:
+    kernel = new_kernel()
+    kernel.run("%load_ext pbnb")
+    kernel.run("%pb_serve Echoer() --name foo")
+    assert (tmp_path / "pbnb-foo.json").exists()
+    kernel.shut_down()
+    assert not (tmp_path / "pbnb-foo.json").exists()
+
+
+def test_a_killed_kernel_leaves_its_name_free(
+    new_kernel: Callable[..., Kernel], tmp_path: Path
+) -> None:
+    killed, other = new_kernel(), new_kernel()
+    for kernel in (killed, other):
+        kernel.run("%load_ext pbnb")
+    killed.run("%pb_serve Echoer() --name foo")
+    killed.close()
+    assert (tmp_path / "pbnb-foo.json").exists()
+    cell = other.attempt("%pb_connect foo")
+    assert cell.ename == "ConnectError"
+    assert "nothing is served as foo" in (cell.evalue or "")
+    assert not (tmp_path / "pbnb-foo.json").exists()
+    other.run("%pb_serve Echoer() --name foo")
+
+
+def test_who_has_no_connection_file_is_refused(
+    kernel: Kernel, new_kernel: Callable[..., Kernel], tmp_path: Path
+) -> None:
+    address = serve(kernel)
+    stranger = new_kernel(JUPYTER_RUNTIME_DIR=str(tmp_path / "of-another-user"))
+    stranger.run("%load_ext pbnb")
+    stranger.run(f"ref = %pb_connect {address}")
+    cell = stranger.attempt('await ref.callRemote("echo", "let me in")')
+    assert cell.ename == "UnauthorizedLogin"
+    assert "asks for a login first" in (cell.evalue or "")
+    assert "\n" not in (cell.evalue or "")
+
+
+def test_a_wrong_token_is_refused(kernel: Kernel, peer: Kernel, runtime: Path) -> None:
+    serve(kernel, "--name foo")
+    path = runtime / "pbnb-foo.json"
+    path.write_text(path.read_text().replace(json.loads(path.read_text())["token"], "wrong"))
+    cell = peer.attempt("%pb_connect foo")
+    assert cell.ename == "UnauthorizedLogin"
+    assert cell.traceback == f"UnauthorizedLogin: {cell.evalue}"
+
+
+def test_plain_clients_can_be_served(kernel: Kernel) -> None:
+    cell = kernel.run("server = %pb_serve Echoer() --anonymous")
+    assert ", without a login — connect with" in cell.stdout
+    address = (kernel.run("server.address").result or "").strip("'")
+
+    async def main() -> None:
+        ref = await pb.connect(address)
+        assert await ref.callRemote("echo", "plain") == "plain"
+        await ref.broker.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("line", "ename", "sentence"),
+    [
+        ("127.0.0.1:1", "ConnectError", "nothing listens on 127.0.0.1:1"),
+        ("::1:80", "ValueError", "write an IPv6 host in brackets"),
+        ("host:no", "ValueError", "is not an address: write host:port"),
+        ("nosuch", "ConnectError", "nothing is served as nosuch: write host:port, or the name"),
+        ("nosuch.invalid:80", "ConnectError", "there is no host 'nosuch.invalid'"),
+    ],
+)
+@pytest.mark.parametrize("way", ["%pb_connect {}", "def f():\n    %pb_connect {}\nf()"])
+def test_errors_of_connecting_are_one_sentence(
+    peer: Kernel, way: str, line: str, ename: str, sentence: str
+) -> None:
+    cell = peer.attempt(way.format(line))
+    assert cell.ename == ename
+    assert sentence in (cell.evalue or "")
+    assert cell.traceback == f"{ename}: {cell.evalue}"
+    assert "\n" not in cell.traceback
+
+
+def test_errors_of_connecting_can_be_caught(peer: Kernel) -> None:
+    cell = peer.run(
+        "try:\n    ref = %pb_connect 127.0.0.1:1\n"
+        "except pb.ConnectError as error:\n    print('caught')"
+    )
+    assert cell.stdout == "caught\n"
+
+
+def test_who_does_not_answer_is_given_up(peer: Kernel) -> None:
+    port = peer.run(
+        "import socket\nsilent = socket.create_server(('127.0.0.1', 0))\n"
+        "print(silent.getsockname()[1])"
+    ).stdout.strip()
+    cell = peer.attempt(f"%pb_connect 127.0.0.1:{port} --timeout 0.05")
+    assert cell.ename == "ConnectTimeout"
+    assert cell.traceback == f"ConnectTimeout: {cell.evalue}"
+    peer.run("%config PBMagics.connect_timeout = 0.05")
+    try:
+        cell = peer.attempt(f"%pb_connect 127.0.0.1:{port}")
+        assert cell.ename == "ConnectTimeout"
+        assert "within 0.05 s" in (cell.evalue or "")
+    finally:
+        peer.run("%config PBMagics.connect_timeout = 10.0")
+    peer.run("silent.close()")
+
+
+@pytest.mark.parametrize(
+    ("cell", "sentence"),
+    [
+        ("%pb_serve", "say what to serve, as in %pb_serve Echoer()"),
+        ("%pb_serve --name foo", "say what to serve"),
+        ("%pb_serve Echoer", "Echoer is a class: serve an instance"),
+        ("%pb_serve 'text'", "str objects cannot be served: derive the class from pb.Root"),
+        ("%pb_serve Echoer() --port x", "argument --port: invalid int value: 'x'"),
+        ("%pb_serve Echoer() --port 65536", "65536 is no port"),
+        ("%pb_serve Echoer() --name 1", "'1' cannot be a name"),
+        ("%pb_serve Echoer() --host 0.0.0.0", "0.0.0.0 may be reached from other machines"),
+        ("%pb_serve Echoer() --prot 1", "--prot is not an option"),
+        ("%pb_serve server.root", "this Echoer is served on 127.0.0.1:"),
+        ("%pb_serve Echoer() --name here", "the name here is taken by what process"),
+        ("%pb_serve Echoer() --port $PORT", "is in use, this kernel serves Echoer there"),
+        ("%pb_connect", "say what to connect to, as in %pb_connect here"),
+        ("%pb_connect a b", "unrecognized arguments: b"),
+        ("%pb_connect here --timeout x", "argument --timeout: invalid float value: 'x'"),
+        ("%pb_connect here --timeout 0", "--timeout 0 leaves no time"),
+        ("%pb_connect here --timeout nan", "--timeout nan leaves no time"),
+        ("%pb_stop there", "this kernel serves nothing as there: it serves here"),
+        ("%pb_status x", "unrecognized arguments: x"),
+    ],
+)
+def test_what_is_mistyped_is_answered_in_one_sentence(
+    kernel: Kernel, cell: str, sentence: str
+) -> None:
+    address = serve(kernel, "--name here")
+    ended = kernel.attempt(cell.replace("$PORT", address.rpartition(":")[2]))
+    assert ended.status == "error"
+    assert ended.stderr.startswith("UsageError: ")
+    assert sentence in ended.stderr
+    assert ended.stderr.count("\n") == 1
+    assert ended.ename is None  # no traceback
+    # Nothing has changed.
+    assert kernel.run("print(server.closed, len(server.connections))").stdout == "False 0\n"
+
+
+def test_an_error_in_the_expression_is_the_users_own(kernel: Kernel) -> None:
+    cell = kernel.attempt("%pb_serve Echoer(1/0)")
+    assert cell.ename == "ZeroDivisionError"
+    assert "Traceback" in cell.traceback
+    assert kernel.attempt("%pb_serve nosuch").ename == "NameError"
+
+
+def test_an_expression_is_taken_as_it_stands(kernel: Kernel) -> None:
+    kernel.run(
+        "class Keeper(pb.Root):\n"
+        "    def __init__(self, **kept):\n        self.kept = kept\n"
+        "x = 'value of x'\n"
+        'server = %pb_serve Keeper(a="{x}  $x", b={1: x}) --name keeper  # a comment\n'
+    )
+    assert kernel.run("server.root.kept").result == "{'a': '{x}  $x', 'b': {1: 'value of x'}}"
+
+
+def test_variables_of_a_function_are_seen(kernel: Kernel) -> None:
+    kernel.run(
+        "async def serve(root):\n"
+        "    server = %pb_serve root --name local\n"
+        "    return server\n"
+        "root = 'of the notebook'\n"
+        "server = await serve(Echoer())"
+    )
+    assert kernel.run("type(server.root).__name__").result == "'Echoer'"
+
+
+def test_stopping(kernel: Kernel, peer: Kernel) -> None:
+    nothing = kernel.attempt("%pb_stop")
+    assert nothing.stderr == "UsageError: this kernel serves nothing that could be stopped\n"
+    first, second = serve(kernel), serve(kernel, "--name foo")
+    kernel.run("third = %pb_serve Echoer()")
+    peer.run("ref = %pb_connect foo")
+    several = kernel.attempt("%pb_stop")
+    assert several.stderr.startswith(
+        f"UsageError: say what to stop, or all: this kernel serves {first}, foo, "
+    )
+    assert kernel.run("%pb_stop foo").stdout == f"stopped serving Echoer as foo on {second}\n"
+    lost = peer.attempt('await ref.callRemote("echo", 1)')
+    assert lost.ename in ("DeadReferenceError", "PBConnectionLost")
+    assert kernel.run(f"%pb_stop {first}").stdout == f"stopped serving Echoer on {first}\n"
+    assert kernel.run("%pb_stop all").stdout.startswith("stopped serving Echoer on ")
+    assert peer.attempt(f"%pb_connect {first}").ename == "ConnectError"
+
+
+def test_status(kernel: Kernel, peer: Kernel) -> None:
+    assert kernel.run("%pb_status").stdout.startswith("serving nothing\n")
+    address = serve(kernel, "--name foo")
+    peer.run("ref = %pb_connect foo")
+    here = kernel.run("print(server.connections[0].peer)").stdout.strip()
+    rows = [line.split() for line in kernel.run("%pb_status").stdout.splitlines()]
+    assert rows[1] == ["Echoer", address, "foo", "token", here]
+    assert peer.run("%pb_status").stdout == f"serving nothing\nconnected to {address}\n"
+    kernel.run("%pb_stop")
+    peer.run("del ref")
+
+
+@pytest.mark.parametrize(
+    ("magic", "words"),
+    [
+        ("pb_serve", ["--port PORT", "--anonymous", "server = %pb_serve Echoer()", "EXPR"]),
+        ("pb_connect", ["--timeout TIMEOUT", "host:port", "ref = %pb_connect"]),
+        ("pb_stop", ["TARGET", "or all"]),
+        ("pb_status", ["connected to"]),
+    ],
+)
+def test_help(kernel: Kernel, magic: str, words: list[str]) -> None:
+    cell = kernel.run(f"%{magic}?")
+    text = cell.payload[0]["data"]["text/plain"]
+    assert f"%{magic}" in text
+    for word in words:
+        assert word in text
+
+
+def test_config_shows_the_timeout(kernel: Kernel) -> None:
+    text = kernel.run("%config PBMagics").stdout
+    assert "PBMagics.connect_timeout" in text
+    assert "Current: 10.0" in text
+
+
+def test_unloading_leaves_nothing_behind(new_kernel: Callable[..., Kernel], tmp_path: Path) -> None:
+    kernel = new_kernel()
+    kernel.run(
+        "import logging\n"
+        "def traces():\n"
+        "    shell = get_ipython()\n"
+        "    return [len(shell.input_transformers_post), len(shell.Completer.custom_matchers),\n"
+        "        len(logging.getLogger('pbnb').handlers), len(shell.configurables),\n"
+        "        sorted(shell.magics_manager.registry),\n"
+        "        sorted(shell.magics_manager.lsmagic()['line'])]\n"
+    )
+    # IPython loads some of its own magics when they are first used, %load_ext among them.
+    kernel.run("%load_ext autoreload")
+    kernel.run("before = traces()")
+    for _ in range(2):
+        kernel.run("%load_ext pbnb")
+        kernel.run("assert traces() != before")
+        kernel.run("server = %pb_serve Echoer() --name foo")
+        kernel.run("%unload_ext pbnb")
+        assert kernel.run("server.closed").result == "True"
+        kernel.run("assert traces() == before, (traces(), before)")
+        assert list(tmp_path.glob("pbnb-*")) == []
+    assert "not found" in kernel.attempt("%pb_status").stderr
+
+
+def test_reloading_starts_anew(new_kernel: Callable[..., Kernel]) -> None:
+    kernel = new_kernel()
+    kernel.run("%load_ext pbnb")
+    kernel.run("%pb_serve Echoer() --name foo")
+    kernel.run("%reload_ext pbnb")
+    assert kernel.run("%pb_status").stdout == "serving nothing\nconnected to nothing\n"
+    kernel.run("%pb_serve Echoer() --name foo\nref = %pb_connect foo")
