@@ -1,4 +1,4 @@
-"""Completes what `%pb_connect` and `%pb_stop` take: names and addresses, and options.
+"""Completes what the magics take: names and addresses, variables, and options.
 
 What can be completed is read from connection files and from this kernel, never from the network.
 """
@@ -61,14 +61,16 @@ class Completion:
         if use is None:
             return {"completions": [], "suppress": False}
         magic, word = use.groups()
-        # Names of Python mean nothing there: this matcher's are the only ones.
+        found = [
+            SimpleCompletion(candidate, type="argument")
+            for candidate in self._magics[magic]()
+            # Options are many: they are offered to those who have begun to type one.
+            if candidate.startswith(word) and (word or not candidate.startswith("-"))
+        ]
+        # What means something to Python means nothing there.
         return {
-            "completions": [
-                SimpleCompletion(candidate, type="address")
-                for candidate in self._magics[magic]()
-                if candidate.startswith(word) and (word or not candidate.startswith("-"))
-            ],
-            "suppress": True,
+            "completions": found,
+            "suppress": bool(found),
             "matched_fragment": word,
             "ordered": True,
         }

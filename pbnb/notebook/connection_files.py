@@ -144,8 +144,10 @@ class ConnectionFiles:
         """
         path = self._written.pop(record, None)
         # A child that this process forked has a copy of this object, and not the server.
-        if path is not None and record.pid == os.getpid() and _read(path) == record:
-            path.unlink(missing_ok=True)
+        if path is not None and record.pid == os.getpid():
+            found = _read(path)
+            if found is not None and (found.pid, found.port) == (record.pid, record.port):
+                path.unlink(missing_ok=True)
         if not self._written:
             atexit.unregister(self.remove_all)
 

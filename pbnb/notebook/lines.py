@@ -20,6 +20,7 @@ _OPTION = r"--(?:(?P<flag>anonymous)|(?P<name>port|host|name)(?:\s*=\s*|\s+)(?P<
 _FIRST_OPTION = re.compile(rf"{_OPTION}(?:\s+|$)")
 _LAST_OPTION = re.compile(rf"(?:^|\s+){_OPTION}$")
 _ANY_OPTION = re.compile(r"(?:^|\s)(--[a-z]\S*)")
+_WITHOUT_VALUE = re.compile(r"(?:^|\s)(--(?:port|host|name))$")
 
 
 def takes(**arguments: dict[str, Any]) -> Callable[[F], F]:
@@ -74,15 +75,20 @@ def split_serve(line: str) -> tuple[str, list[str]]:
     while found := _FIRST_OPTION.match(rest) or _LAST_OPTION.search(rest):
         options += _words(found)
         rest = (rest[: found.start()] + rest[found.end() :]).strip()
-    try:
-        ast.parse(rest, mode="eval")
-    except SyntaxError:
-        if unknown := _ANY_OPTION.search(rest):
-            raise UsageError(
-                f"{unknown[1]} is not an option with a value that %pb_serve takes: "
-                "see %pb_serve? for those that are"
-            ) from None
+    if wrong := _WITHOUT_VALUE.search(rest) or (not _is_python(rest) and _ANY_OPTION.search(rest)):
+        raise UsageError(
+            f"{wrong[1]} is not an option with a value that %pb_serve takes: "
+            "see %pb_serve? for those that are"
+        )
     return rest, options
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text, mode="eval")
+    except (SyntaxError, ValueError):
+        return False
+    return True
 
 
 def _words(option: re.Match[str]) -> list[str]:

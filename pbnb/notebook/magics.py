@@ -69,7 +69,8 @@ class PBMagics(Magics):
         self._completion = Completion(
             shell,
             {
-                "pb_connect": lambda: [*targets(), "--timeout"],
+                "pb_serve": lambda: [*self._variables(), *_options(self.pb_serve)],
+                "pb_connect": lambda: [*targets(), *_options(self.pb_connect)],
                 "pb_stop": lambda: [*(each.target for each in self.servings.open()), "all"],
             },
         )
@@ -273,8 +274,15 @@ class PBMagics(Magics):
             raise UsageError(f"this kernel serves nothing as {shown(target)}: it serves {served}")
         return [serving]
 
+    def _variables(self) -> list[str]:
+        return sorted(name for name in self.ipython.user_ns if not name.startswith("_"))
+
     def _parse(self, name: str, words: list[str]) -> Any:
         return getattr(self, name).parser.parse_args(words)
+
+
+def _options(magic: Any) -> list[str]:
+    return [option for action in magic.parser._actions for option in action.option_strings]
 
 
 def _unquoted(word: str) -> str:
