@@ -38,6 +38,7 @@ LOWEST_FLOOR = {
     "ipykernel": NOTEBOOK,
     "ipywidgets": NOTEBOOK,
     "traitlets": NOTEBOOK,
+    "psutil": NOTEBOOK,
     "comm": NOTEBOOK,
     "anywidget": NOTEBOOK,
     "jupyter_client": NOTEBOOK,
