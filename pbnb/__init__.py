@@ -39,7 +39,21 @@ from .errors import (
     UnauthorizedLogin,
 )
 from .failure import CopiedFailure, Failure, RemoteError
-from .flavors import Referenceable, Root
+from .flavors import (
+    AsReferenceable,
+    Avatar,
+    Cacheable,
+    Copyable,
+    Jellyable,
+    Referenceable,
+    RemoteCache,
+    RemoteCopy,
+    Root,
+    Serializable,
+    Unjellyable,
+    Viewable,
+    ViewPoint,
+)
 from .jelly import SecurityOptions, global_security
 from .limits import Limits
 from .refs import RemoteMethod, RemoteReference
@@ -49,16 +63,21 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = [
+    "AsReferenceable",
+    "Avatar",
     "BananaError",
+    "Cacheable",
     "ConnectError",
     "ConnectTimeout",
     "Connection",
     "CopiedFailure",
+    "Copyable",
     "DeadReferenceError",
     "Deferred",
     "Error",
     "Failure",
     "InsecureJelly",
+    "Jellyable",
     "LimitExceeded",
     "Limits",
     "LocalProtocolError",
@@ -69,15 +88,21 @@ __all__ = [
     "PBServerFactory",
     "ProtocolError",
     "Referenceable",
+    "RemoteCache",
+    "RemoteCopy",
     "RemoteError",
     "RemoteMethod",
     "RemoteProtocolError",
     "RemoteReference",
     "Root",
     "SecurityOptions",
+    "Serializable",
     "Server",
     "Unauthorized",
     "UnauthorizedLogin",
+    "Unjellyable",
+    "ViewPoint",
+    "Viewable",
     "banana",
     "connect",
     "global_security",
@@ -85,10 +110,24 @@ __all__ = [
     "load_ipython_extension",
     "parse_address",
     "serve",
+    "setCopierForClass",
+    "setCopierForClassTree",
+    "setFactoryForClass",
+    "setUnjellyableFactoryForClass",
+    "setUnjellyableForClass",
+    "setUnjellyableForClassTree",
     "unload_ipython_extension",
 ]
 
 __version__ = "0.1.0"
+
+# PB's own names for registering with the global options, the older ones among them.
+setUnjellyableForClass = global_security.setUnjellyableForClass
+setUnjellyableFactoryForClass = global_security.setUnjellyableFactoryForClass
+setUnjellyableForClassTree = global_security.setUnjellyableForClassTree
+setCopierForClass = setUnjellyableForClass
+setCopierForClassTree = setUnjellyableForClassTree
+setFactoryForClass = setUnjellyableFactoryForClass
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

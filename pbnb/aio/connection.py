@@ -10,6 +10,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from ..errors import DeadReferenceError, PBConnectionLost
@@ -26,10 +27,11 @@ from ..protocol.events import (
     ErrorReceived,
     NotUnderstood,
     ObjectReleased,
+    ObservingStopped,
     Opened,
     PendingCall,
 )
-from ..refs import RemoteReference
+from ..refs import CachedRemotely, RemoteReference
 from .address import format_address
 from .deferred import Deferred
 from .dispatch import run_call
@@ -130,11 +132,13 @@ class Connection(asyncio.Protocol):
         """Ends every pending call; called by the event loop."""
         self.lost = True
         cause = self.error or exc
-        calls, _ = self.machine.close()
-        for call in calls:
+        ended = self.machine.close()
+        for call in ended.calls:
             if call.waiter is not None:
                 waiter, call.waiter = call.waiter, None
                 waiter.errback(self._lost_error(call, cause))
+        for entry in ended.observed:
+            _shielded(entry.stop)
         watchers, self._watchers = self._watchers, []
         for ref, callback in watchers:
             _shielded(callback, *(() if ref is None else (ref,)))
@@ -162,9 +166,25 @@ class Connection(asyncio.Protocol):
         """
         self._check(kw)
         if threading.get_ident() != self._thread:
-            return self._call_from_thread(ref, name, args, kw)
+            return self._call_from_thread(partial(self.call, ref, name, args, kw))
+        return self._sent(partial(self.machine.call, ref, name, args, kw))
+
+    def call_cache(
+        self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Deferred[Any]:
+        """Sends a call to the peer's live copy of an object; returns a Deferred of its answer.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+        """
+        self._check(kw)
+        if threading.get_ident() != self._thread:
+            return self._call_from_thread(partial(self.call_cache, cached, name, args, kw))
+        return self._sent(partial(self.machine.call_cache, cached, name, args, kw))
+
+    def _sent(self, send: Callable[[], PendingCall | None]) -> Deferred[Any]:
         try:
-            pending = self.machine.call(ref, name, args, kw)
+            pending = send()
         except DeadReferenceError:
             raise
         except Exception as error:  # from jelly, banana, or the state of the user's objects
@@ -205,9 +225,7 @@ class Connection(asyncio.Protocol):
                     "an answer, and addCallbacks() for callbacks"
                 )
 
-    def _call_from_thread(
-        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
-    ) -> Deferred[Any]:
+    def _call_from_thread(self, call: Callable[[], Deferred[Any]]) -> Deferred[Any]:
         sent: list[Deferred[Any]] = []
         waiter: Deferred[Any] = Deferred(
             lambda _: self._loop.call_soon_threadsafe(lambda: [each.cancel() for each in sent])
@@ -215,7 +233,7 @@ class Connection(asyncio.Protocol):
 
         def send() -> None:
             try:
-                sent.append(self.call(ref, name, args, kw))
+                sent.append(call())
             except DeadReferenceError as error:
                 waiter.errback(error)
             else:
@@ -327,16 +345,16 @@ class Connection(asyncio.Protocol):
 
     # Events
 
-    def reply(self, request_id: Any, value: object) -> None:
+    def reply(self, call: CallReceived, value: object) -> None:
         """Answers a call with what its method returned."""
-        failure = self.machine.answer(request_id, value)
+        failure = self.machine.answer(call.request_id, value, call.perspective)
         if failure is not None:
             log.error("the answer of a remote method cannot be sent: %s", failure.getErrorMessage())
         self._write_soon()
 
-    def reply_failure(self, request_id: Any, failure: Failure) -> None:
+    def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with why its method failed."""
-        self.machine.fail(request_id, failure)
+        self.machine.fail(call.request_id, failure)
         self._write_soon()
 
     def keep_task(self, task: asyncio.Future[Any]) -> None:
@@ -363,6 +381,9 @@ class Connection(asyncio.Protocol):
     def _on_refused(self, event: CallRefused) -> None:
         log.warning("refused a call of %r from %s: %s", event.name, self.peer, event.error)
 
+    def _on_observing_stopped(self, event: ObservingStopped) -> None:
+        _shielded(event.entry.stop)
+
     def _on_released(self, event: ObjectReleased) -> None:
         pass
 
@@ -384,6 +405,7 @@ _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
     ErrorReceived: Connection._on_error,
     CallRefused: Connection._on_refused,
     ObjectReleased: Connection._on_released,
+    ObservingStopped: Connection._on_observing_stopped,
     NotUnderstood: Connection._on_not_understood,
     ConnectionBroken: Connection._on_broken,
 }
@@ -410,4 +432,4 @@ def _shielded(callback: Callable[..., object], *args: object) -> None:
     try:
         callback(*args)
     except Exception:  # the user's code; the others still have to be told
-        log.exception("a callback for the end of a connection failed")
+        log.exception("a callback of a connection failed")

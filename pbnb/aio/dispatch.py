@@ -27,10 +27,10 @@ class Replies(Protocol):
 
     peer: str
 
-    def reply(self, request_id: Any, value: object) -> None:
+    def reply(self, call: CallReceived, value: object) -> None:
         """Answers a call."""
 
-    def reply_failure(self, request_id: Any, failure: Failure) -> None:
+    def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with a failure."""
 
     def keep_task(self, task: asyncio.Future[Any]) -> None:
@@ -45,14 +45,14 @@ def run_call(connection: Replies, call: CallReceived) -> None:
         call: What the peer asked for. The method may be plain or async, or return an awaitable.
     """
     try:
-        result = call.method(call.name)(*call.args, **call.kw)
+        result = call.target.find_remote(call.name)(*call.args, **call.kw)
     except BaseException as error:
         # SystemExit and KeyboardInterrupt too: a peer's call never ends the serving process.
         _failed(connection, call, Failure.of(error))
         return
     if type(result) in _VALUES:
         if call.wants_answer:
-            connection.reply(call.request_id, result)
+            connection.reply(call, result)
     elif isinstance(result, Deferred):
         result.addCallbacks(
             lambda value: _succeeded(connection, call, value),
@@ -98,13 +98,13 @@ def _succeeded(connection: Replies, call: CallReceived, value: object) -> None:
     if isinstance(value, Failure):
         _failed(connection, call, value)
     elif call.wants_answer:
-        connection.reply(call.request_id, value)
+        connection.reply(call, value)
 
 
 def _failed(connection: Replies, call: CallReceived, failure: Failure) -> None:
     _report(connection, call, failure)
     if call.wants_answer:
-        connection.reply_failure(call.request_id, failure)
+        connection.reply_failure(call, failure)
 
 
 def _report(connection: Replies, call: CallReceived, failure: Failure) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import InsecureJelly, wire_name
 from ..failure import CopiedFailure, Failure
 
-__all__ = ["FAILURE_TAG", "NO_TRACEBACK", "failure_from_state", "failure_state"]
+__all__ = ["FAILURE_TAG", "NO_TRACEBACK", "failure_from_state", "failure_state", "shown_tag"]
 
 FAILURE_TAG = b"twisted.spread.pb.CopyableFailure"
 NO_TRACEBACK = "Traceback unavailable\n"
@@ -86,3 +86,10 @@ def _sendable(text: str) -> str:
     # A failure must always arrive: lone surrogates cannot be encoded, megabytes do not fit.
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+
+
+def shown_tag(tag: object) -> str:
+    """Returns a word of the peer's as something that is safe to show."""
+    text = tag.decode("utf-8", "replace") if isinstance(tag, bytes) else str(tag)
+    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+    return text if len(text) <= 200 else text[:200] + "…"

@@ -14,6 +14,8 @@ Each line is a value and what it becomes; text is UTF-8::
     Referenceable                ["remote", luid]
     RemoteReference              ["local", luid], to the peer that owns it
     instance                     ["module.Name", state], where its class is allowed
+    Viewable                     ["remote", luid] of its ViewPoint for the perspective
+    Copyable, Cacheable          see pbnb.jelly.copies
     Failure                      [CopyableFailure, state]; see pbnb.jelly.failures
     class                        ["class", "module.Name"], where it is allowed
     met again                    ["reference", n, first] there, ["dereference", n] here
@@ -31,10 +33,19 @@ from typing import Any
 
 from ..errors import InsecureJelly, wire_name
 from ..failure import Failure
-from ..flavors import Referenceable
+from ..flavors import (
+    Cacheable,
+    Copyable,
+    Jellyable,
+    Referenceable,
+    RemoteCache,
+    Viewable,
+    ViewPoint,
+)
 from ..limits import Limits
 from ..refs import Loan, RemoteReference
 from ..wire.banana import Tree
+from .copies import fill_cacheable, fill_copyable, jelly_cacheable, jelly_remote_cache
 from .failures import FAILURE_TAG, failure_state
 from .security import SecurityOptions, global_security
 
@@ -122,9 +133,13 @@ class Jellier:
         if container is None:
             for base in kind.__mro__:
                 flavor = FLAVORS.get(base)
-                if flavor is not None:
-                    return flavor(self, obj)
-            container = jelly_instance
+                if flavor is not None and (tree := flavor(self, obj)) is not None:
+                    return tree
+                container = BY_VALUE.get(base)
+                if container is not None:
+                    break
+            else:
+                container = jelly_instance
         # Inline rather than a method of its own: every frame here is paid for at each level.
         met = self._met.get(id(obj))
         if met is not None:
@@ -241,6 +256,14 @@ def _jelly_referenceable(jellier: Jellier, obj: Referenceable) -> Tree:
     return [b"remote", jellier.loan.lend(obj)]
 
 
+def _jelly_viewable(jellier: Jellier, obj: Viewable) -> Tree:
+    return _jelly_referenceable(jellier, ViewPoint(jellier.perspective, obj))
+
+
+def _fill_jellyable(jellier: Jellier, obj: Jellyable, node: list[Tree]) -> None:
+    node.extend(obj.jellyFor(jellier))
+
+
 def _jelly_reference(jellier: Jellier, ref: RemoteReference) -> Tree:
     if jellier.loan is None:
         raise InsecureJelly(f"{ref!r} can only be sent over its own connection")
@@ -270,10 +293,19 @@ CONTAINERS: dict[type, Callable[[Jellier, Any, list[Tree]], None]] = {
     frozenset: _fill_sequence(b"frozenset"),
     dict: _fill_dictionary,
 }
-# By base class: the first in an object's method resolution order counts.
-FLAVORS: dict[type, Callable[[Jellier, Any], Tree]] = {
+# By base class: the first in an object's method resolution order counts. None, from a flavor,
+# leaves the object to BY_VALUE.
+FLAVORS: dict[type, Callable[[Jellier, Any], Tree | None]] = {
     Referenceable: _jelly_referenceable,
+    Viewable: _jelly_viewable,
+    Cacheable: jelly_cacheable,
+    RemoteCache: jelly_remote_cache,
     RemoteReference: _jelly_reference,
     Failure: _jelly_failure,
     type: _jelly_class,
+}
+BY_VALUE: dict[type, Callable[[Jellier, Any, list[Tree]], None]] = {
+    Cacheable: fill_cacheable,
+    Copyable: fill_copyable,
+    Jellyable: _fill_jellyable,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +20,7 @@ _BASIC = frozenset(
     b"unpersistable".split()
 )
 _FLAVORS = frozenset((b"remote", b"local", b"cached", b"lcache"))
+_CODE = frozenset((b"class", b"module", b"function", b"method", b"instance"))
 _INSTANCE = ("instance", "class", "classobj", "module")
 
 
@@ -34,6 +36,7 @@ class SecurityOptions:
         self.allowed: set[bytes] = set(_ATOMS)
         self.classes: dict[bytes, type] = {}
         self.modules: dict[bytes, ModuleType | None] = {}
+        self.registered: dict[bytes, Callable[[Any], Any]] = {}
 
     def allowBasicTypes(self) -> None:
         """Allows lists, tuples, dictionaries, and the references that repeat one in a message."""
@@ -75,6 +78,49 @@ class SecurityOptions:
                 self.modules[module.__name__.encode()] = module
             else:
                 self.modules.setdefault(module.encode(), None)
+
+    def setUnjellyableForClass(self, name: str | bytes | type, unjellyable: type) -> None:
+        """Names the class that a type of the peer's is rebuilt with, and allows the type.
+
+        Args:
+            name: The type's name on the wire, or the class that has that name.
+            unjellyable: A subclass of `RemoteCopy`, `RemoteCache` or `Unjellyable`.
+        """
+        self._register(name, unjellyable)
+
+    def setUnjellyableFactoryForClass(
+        self, name: str | bytes | type, factory: Callable[[Any], Any]
+    ) -> None:
+        """Names the function that a type of the peer's is rebuilt with, and allows the type.
+
+        Args:
+            name: The type's name on the wire, or the class that has that name.
+            factory: Called with the state; returns the object.
+        """
+        self._register(name, factory)
+
+    def setUnjellyableForClassTree(
+        self, module: ModuleType, base: type, prefix: str | None = None
+    ) -> None:
+        """Registers every subclass of a class that a module holds, each under its own name.
+
+        Args:
+            module: Where the subclasses are looked for.
+            base: The class; it is registered too, if the module holds it.
+            prefix: What stands before the dot in the names; the module's name where it is None,
+                and the names have no dot where it is empty.
+        """
+        prefix = module.__name__ if prefix is None else prefix
+        for name, found in vars(module).items():
+            if isinstance(found, type) and issubclass(found, base):
+                self._register(f"{prefix}.{name}" if prefix else name, found)
+
+    def _register(self, name: str | bytes | type, maker: Callable[[Any], Any]) -> None:
+        tag = _tag(name)
+        if tag in _ATOMS or tag in _BASIC or tag in _FLAVORS or tag in _CODE:
+            raise ValueError(f"{tag.decode()!r} is a type of PB's own and cannot be registered")
+        self.registered[tag] = maker
+        self.allowed.add(tag)
 
     def isTypeAllowed(self, name: str | bytes) -> bool:
         """Returns whether a type of that name on the wire may come in."""

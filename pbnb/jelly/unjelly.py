@@ -19,13 +19,15 @@ from typing import Any
 
 from ..errors import InsecureJelly, LimitExceeded
 from ..failure import CopiedFailure
+from ..flavors import set_attributes
 from ..limits import Limits
 from ..refs import Refs, RemoteReference
 from ..wire.banana import Tree
-from .failures import FAILURE_TAG, failure_from_state
+from .copies import read_cached, read_lcache, read_registered
+from .failures import FAILURE_TAG, failure_from_state, shown_tag
 from .security import SecurityOptions, global_security
 
-__all__ = ["Unjellier", "shown_tag", "unjelly"]
+__all__ = ["Unjellier", "text_keys", "unjelly"]
 
 _LARGEST_EXPONENT = 10_000  # a Decimal of a few bytes may not become a million digits
 _NOTHING: Counter[int] = Counter()
@@ -86,9 +88,11 @@ class Unjellier:
 
     __slots__ = (
         "_due",
+        "_finishing",
         "_keeping",
         "_limits",
         "_numbered",
+        "_states",
         "_unknown",
         "borrowed",
         "perspective",
@@ -111,6 +115,8 @@ class Unjellier:
         self._numbered: dict[int, Promise] = {}
         self._unknown = 0
         self._keeping = False
+        self._states: list[tuple[Callable[[Any], object], Any]] = []
+        self._finishing: list[Any] = []
         self._due: deque[tuple[Callable[[Any], None], Any]] = deque()
 
     def read(self, tree: Tree) -> Any:
@@ -125,6 +131,11 @@ class Unjellier:
                 if not all(self._numbered[n].defined for n in missing)
                 else "a tuple or frozenset contains itself"
             )
+        for set_state, state in self._states:
+            known = state.value if type(state) is Promise else state
+            set_state(_with_text_keys(known))
+        for made in self._finishing:
+            type(made).postUnjelly(made)
         return value
 
     def unjelly(self, tree: Tree, promise: Promise | None = None) -> Any:
@@ -143,13 +154,48 @@ class Unjellier:
         reader = READERS.get(tag)
         if reader is not None and tag in self.security.allowed:
             return reader(self, tree, promise)
+        maker = self.security.registered.get(tag)
+        if maker is not None:
+            return read_registered(self, maker, tree, promise)
         cls = self.security.classes.get(tag)
-        if cls is None:
-            raise InsecureJelly(
-                f"{shown_tag(tag)} is not allowed here: "
-                "this side's SecurityOptions do not name that type"
-            )
-        return _instance(self, cls, tree, promise)
+        if cls is not None:
+            return _instance(self, cls, tree, promise)
+        raise InsecureJelly(
+            f"{shown_tag(tag)} is not allowed here: "
+            "this side's SecurityOptions do not name that type"
+        )
+
+    # Objects that are restored from a state
+
+    def restore(self, tree: Tree, set_state: Callable[[Any], object]) -> None:
+        """Reads a state and sets it, when all that it holds is known.
+
+        Args:
+            tree: The state's expression.
+            set_state: Takes the state. Names that Python 2 peers send as bytes are text by then.
+        """
+        unknown = self._unknown
+        state = self.unjelly(tree)
+        if type(state) is Promise or self._unknown > unknown:
+            self._states.append((set_state, state))
+        else:
+            set_state(_with_text_keys(state))
+
+    def made_of_state(
+        self, tree: Tree, maker: Callable[[Any], Any], promise: Promise | None
+    ) -> Any:
+        """Returns what a factory makes of a state."""
+        return self.once_known(
+            [self.unjelly(tree)], lambda states: maker(_with_text_keys(states[0]))
+        )
+
+    def finish(self, made: Any) -> None:
+        """Runs the ``postUnjelly`` of an object's class, where it has one, after everything else.
+
+        A hook is looked for in the class alone: in a state, it would be the peer's.
+        """
+        if callable(getattr(type(made), "postUnjelly", None)):
+            self._finishing.append(made)
 
     # Promises
 
@@ -428,13 +474,11 @@ def _class(u: Unjellier, tree: list[Tree], promise: Promise | None) -> type:
 def _instance(u: Unjellier, cls: type, tree: list[Tree], promise: Promise | None) -> Any:
     if len(tree) != 2:
         raise InsecureJelly(f"malformed instance of {shown_tag(tree[0])}")
-    made = cls.__new__(cls)
+    make: Any = cls.__new__
+    made = make(cls)
     u.keep(promise, made)
-    state = u.unjelly(tree[1])
-    if type(state) is Promise:
-        u.when(state, lambda known: _restore(made, known))
-    else:
-        _restore(made, state)
+    u.restore(tree[1], lambda state: _restore(made, state))
+    u.finish(made)
     return made
 
 
@@ -450,11 +494,16 @@ def _restore(made: Any, state: Any) -> None:
         return
     if state is None:
         return
-    if type(state) is not dict:
-        raise InsecureJelly(
-            f"the state of {type(made).__name__} is a {type(state).__name__}, not a dict"
-        )
-    made.__dict__.update(text_keys(state))
+    set_attributes(made, state)
+
+
+def _with_text_keys(state: Any) -> Any:
+    if type(state) is dict and any(type(key) is bytes for key in state):
+        return {
+            key.decode("utf-8", "replace") if type(key) is bytes else key: value
+            for key, value in state.items()
+        }
+    return state
 
 
 def text_keys(state: dict[Any, Any]) -> dict[str, Any]:
@@ -471,13 +520,6 @@ def text_keys(state: dict[Any, Any]) -> dict[str, Any]:
             raise InsecureJelly(f"{key!r:.60} cannot be the name of an attribute or an argument")
         made[key] = value
     return made
-
-
-def shown_tag(tag: object) -> str:
-    """Returns a word of the peer's as something that is safe to show."""
-    text = tag.decode("utf-8", "replace") if isinstance(tag, bytes) else str(tag)
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return text if len(text) <= 200 else text[:200] + "…"
 
 
 Reader = Callable[[Unjellier, list[Tree], Promise | None], Any]
@@ -500,6 +542,8 @@ READERS: dict[bytes, Reader] = {
     b"dereference": lambda u, tree, promise: u.dereference(tree),
     b"remote": _remote,
     b"local": _local,
+    b"cached": read_cached,
+    b"lcache": read_lcache,
     b"unpersistable": _unpersistable,
     b"class": _class,
     FAILURE_TAG: _failure,

@@ -8,7 +8,8 @@ begins with a command::
     ["answer", request, value]        ["error", request, failure]
     ["decref", luid]                  one sending of an object is no longer held
     ["cachemessage", request, cache, name, wants answer, args, keywords]
-    ["decache", luid]  ["uncache", luid]
+    ["decache", luid]                 one sending of a live copy is no longer held
+    ["uncache", luid]                 the owner has stopped observing, drop the copy
     ["didNotUnderstand", command]
 
 ``request`` is 1, 2, 3… for each sender; the answer repeats it. ``object`` is a luid that this
@@ -31,13 +32,20 @@ from ..errors import (
     RemoteProtocolError,
 )
 from ..failure import CopiedFailure, Failure
-from ..flavors import Referenceable, Serializable
-from ..jelly.failures import FAILURE_TAG, failure_state
+from ..flavors import (
+    AsReferenceable,
+    Copyable,
+    Jellyable,
+    Referenceable,
+    RemoteCache,
+    ViewPoint,
+)
+from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
 from ..jelly.jelly import Jellier
 from ..jelly.security import SecurityOptions, global_security
-from ..jelly.unjelly import Unjellier, shown_tag, text_keys
+from ..jelly.unjelly import READERS, Unjellier, text_keys
 from ..limits import Limits
-from ..refs import Loan, Peer, Refs, RemoteReference
+from ..refs import CachedRemotely, Loan, Observer, Peer, Refs, RemoteReference
 from ..wire.banana import NEED_DATA, Tree
 from ..wire.dialect import Dialect
 from .events import (
@@ -45,10 +53,12 @@ from .events import (
     CallReceived,
     CallRefused,
     ConnectionBroken,
+    Ended,
     ErrorReceived,
     Event,
     NotUnderstood,
     ObjectReleased,
+    ObservingStopped,
     Opened,
     PendingCall,
 )
@@ -197,19 +207,50 @@ class Broker:
             raise DeadReferenceError("Calling Stale Broker")
         if self._handshake is not None:
             raise LocalProtocolError(f"{name}() was called before the connection was open")
+        return self._call(b"message", ref, ref.luid, name, args, kw, wants_answer)
+
+    def call_cache(
+        self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> PendingCall:
+        """Sends a call to the peer's live copy of an object.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+            InsecureJelly: An argument may not be sent.
+            BananaError: An argument does not fit the wire.
+        """
+        if self.closed or self.broken:
+            raise DeadReferenceError("Calling Stale Broker")
+        call = self._call(b"cachemessage", cached.observer, cached.luid, name, args, kw, True)
+        assert call is not None
+        return call
+
+    def _call(
+        self,
+        command: bytes,
+        ref: RemoteReference | Observer,
+        luid: int | bytes,
+        name: str,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+        wants_answer: bool,
+    ) -> PendingCall | None:
         loan = self.refs.loan()
         args_tree: Tree = [b"tuple"]
         kw_tree: Tree = [b"dictionary"]
-        if args:
-            args_tree = self._jelly(args, loan, ref.perspective)
-        if kw:
-            kw_tree = self._jelly(kw, loan, ref.perspective)
-        # Jellying runs code of the user's, which may call too: only now is the next number ours.
-        request_id = self._last_request + 1
-        wire_name = name.encode("utf-8")
-        self._send(
-            [b"message", request_id, ref.luid, wire_name, int(wants_answer), args_tree, kw_tree]
-        )
+        try:
+            if args:
+                args_tree = self._jelly(args, loan, ref.perspective)
+            if kw:
+                kw_tree = self._jelly(kw, loan, ref.perspective)
+            # Jellying runs the user's code, which may call too: only now is the number ours.
+            request_id = self._last_request + 1
+            wire_name = name.encode("utf-8")
+            wants = int(wants_answer)
+            self._send([command, request_id, luid, wire_name, wants, args_tree, kw_tree])
+        except Exception:
+            loan.abandon()
+            raise
         self._last_request = request_id
         # Pinned until the answer is decoded: a peer that returns an argument may send its
         # decref before the answer that names it.
@@ -221,10 +262,10 @@ class Broker:
 
     def release_borrowed(self) -> None:
         """Tells the peer of every reference that is gone here."""
-        for luid, count in self.refs.released():
+        for command, luid, count in self.refs.released():
             if not (self.closed or self.broken):
                 for _ in range(count):
-                    self._send([b"decref", luid])
+                    self._send([command, luid])
 
     # Answers of ours
 
@@ -243,6 +284,7 @@ class Broker:
         try:
             self._send([b"answer", request_id, self._jelly(value, loan, perspective)])
         except Exception as error:  # the state of an object comes from its owner's code
+            loan.abandon()
             failure = Failure.of(error)
             self.fail(request_id, failure)
             return failure
@@ -260,6 +302,7 @@ class Broker:
         try:
             self._send([b"error", request_id, self._failure_tree(failure, loan)])
         except Exception:  # as above; this one always fits
+            loan.abandon()
             text = f"{failure.getErrorMessage()[:200]} (the failure itself could not be sent)"
             substitute = CopiedFailure(
                 type=_type_name(failure), value=text, traceback="", parents=failure.parents[:20]
@@ -270,7 +313,7 @@ class Broker:
 
     def _failure_tree(self, failure: Failure, loan: Loan) -> Tree:
         value = failure.value
-        if isinstance(value, BaseException) and self.security.isClassAllowed(type(value)):
+        if isinstance(value, (Copyable, Jellyable)) or self.security.isClassAllowed(type(value)):
             return self._jelly(value, loan, None)
         state = failure_state(failure, self._unsafe_tracebacks)
         return [FAILURE_TAG, self._jelly(state, loan, None)]
@@ -292,9 +335,13 @@ class Broker:
             raise InsecureJelly(f"a value could not be restored: {error}") from error
 
     def _give_back(self, tree: Tree, unjellier: Unjellier) -> None:
-        for luid, count in _lent_in(tree).items():
+        lent, copied = _lent_in(tree)
+        for luid, count in lent.items():
             for _ in range(count - unjellier.borrowed[luid]):
                 self._send([b"decref", luid])
+        for luid, is_new in copied:
+            if not is_new or self.refs.caches.refuse(luid):
+                self._send([b"decache", luid])
 
     # Messages of the peer's
 
@@ -318,52 +365,63 @@ class Broker:
             raise RemoteProtocolError(f"the peer speaks version {tree[1]!r:.40}, not {VERSION}")
 
     def _on_message(self, tree: list[Any]) -> Event:
-        _, request_id, luid, wire_name, wants_answer, args_tree, kw_tree = tree
-        wants = wants_answer != 0
-        name = wire_name.decode("utf-8", "replace") if type(wire_name) is bytes else ""
+        target = self.refs.find(tree[2])
+        if not isinstance(target, Referenceable):
+            # Twisted's words, then ours.
+            error = Error(f"Invalid Object ID: {tree[2]!r:.40} is not lent to this peer")
+            return self._refuse(tree, error)
+        perspective = None
+        if isinstance(target, (ViewPoint, AsReferenceable)):
+            perspective = target.perspective
+        return self._called(tree, target, perspective)
+
+    def _on_cachemessage(self, tree: list[Any]) -> Event:
         try:
-            target = self.refs.find(luid)
-            if target is None:
-                # Twisted's words, then ours.
-                raise Error(f"Invalid Object ID: {luid!r:.40} is not lent to this peer")
+            master = self.refs.caches.copy(tree[2]).master
+        except InsecureJelly as error:
+            return self._refuse(tree, error)
+        return self._called(tree, master, None)
+
+    def _called(
+        self, tree: list[Any], target: Referenceable | RemoteCache, perspective: object
+    ) -> Event:
+        _, request_id, _, wire_name, wants_answer, args_tree, kw_tree = tree
+        try:
             if type(wire_name) is not bytes:
                 raise RemoteProtocolError("the name of a method is a byte string")
             return CallReceived(
                 request_id,
-                _finder(target),
                 target,
-                name,
-                self._arguments(args_tree),
-                self._keywords(kw_tree),
-                wants,
+                wire_name.decode("utf-8", "replace"),
+                self._arguments(args_tree, perspective),
+                self._keywords(kw_tree, perspective),
+                wants_answer != 0,
+                perspective,
             )
-        except (Error, InsecureJelly, ProtocolError) as error:
-            # The stream is in step: this call has failed, and nothing else.
-            if wants:
-                self.fail(request_id, Failure.of(error))
-            return CallRefused(name, error)
+        except (InsecureJelly, ProtocolError) as error:
+            return self._refuse(tree, error)
 
-    def _arguments(self, tree: Tree) -> tuple[Any, ...]:
+    def _refuse(self, tree: list[Any], error: Exception) -> CallRefused:
+        # The stream is in step: this call has failed, and nothing else.
+        if tree[4] != 0:
+            self.fail(tree[1], Failure.of(error))
+        return CallRefused(shown_tag(tree[3]), error)
+
+    def _arguments(self, tree: Tree, perspective: object) -> tuple[Any, ...]:
         if tree == [b"tuple"]:
             return ()
-        args = self._unjelly(tree, None)
+        args = self._unjelly(tree, perspective)
         if type(args) is not tuple:
             raise InsecureJelly(f"the arguments of a call are a tuple, not {type(args).__name__}")
         return args
 
-    def _keywords(self, tree: Tree) -> dict[str, Any]:
+    def _keywords(self, tree: Tree, perspective: object) -> dict[str, Any]:
         if tree == [b"dictionary"]:
             return {}
-        kw = self._unjelly(tree, None)
+        kw = self._unjelly(tree, perspective)
         if type(kw) is not dict:
             raise InsecureJelly(f"the keywords of a call are a dict, not {type(kw).__name__}")
         return text_keys(kw)
-
-    def _on_cachemessage(self, tree: list[Any]) -> Event:
-        error = Error(f"no cached object {tree[2]!r:.40} here")
-        if tree[4] != 0:
-            self.fail(tree[1], Failure.of(error))
-        return CallRefused(shown_tag(tree[3]), error)
 
     def _on_answer(self, tree: list[Any]) -> Event:
         call = self._answered(tree)
@@ -398,27 +456,32 @@ class Broker:
         obj = self.refs.release(tree[1])
         return None if obj is None else ObjectReleased(obj)
 
-    def _on_unknown_cache(self, tree: list[Any]) -> None:
-        raise RemoteProtocolError(
-            f"{shown_tag(tree[0])} of {tree[1]!r:.40}, which is not cached on this connection"
-        )
+    def _on_decache(self, tree: list[Any]) -> ObservingStopped | None:
+        entry = self.refs.caches.decache(tree[1])
+        if entry is None:
+            return None
+        self._send([b"uncache", entry.luid])
+        return ObservingStopped(entry)
+
+    def _on_uncache(self, tree: list[Any]) -> None:
+        self.refs.caches.uncache(tree[1])
 
     def _on_did_not_understand(self, tree: list[Any]) -> NotUnderstood:
         return NotUnderstood(shown_tag(tree[1]).encode(), by_peer=True)
 
     # The end
 
-    def close(self) -> tuple[list[PendingCall], list[Serializable]]:
-        """Ends the connection's state.
-
-        Returns:
-            The calls that will never be answered, and the objects that are no longer lent.
-        """
+    def close(self) -> Ended:
+        """Ends the connection's state, and returns what ended with it."""
         self.closed = True
-        calls = list(self.pending.values())
+        ended = Ended(
+            calls=tuple(self.pending.values()),
+            observed=tuple(self.refs.caches.clear()),
+            released=tuple(self.refs.clear()),
+        )
         self.pending.clear()
         self._out.clear()
-        return calls, self.refs.clear()
+        return ended
 
 
 _COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] = {
@@ -428,16 +491,10 @@ _COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] 
     b"decref": (Broker._on_decref, 2),
     b"version": (Broker._on_version, 2),
     b"cachemessage": (Broker._on_cachemessage, 7),
-    b"decache": (Broker._on_unknown_cache, 2),
-    b"uncache": (Broker._on_unknown_cache, 2),
+    b"decache": (Broker._on_decache, 2),
+    b"uncache": (Broker._on_uncache, 2),
     b"didNotUnderstand": (Broker._on_did_not_understand, 2),
 }
-
-
-def _finder(target: Serializable) -> Callable[[str], Callable[..., Any]]:
-    if isinstance(target, Referenceable):
-        return target.find_remote
-    raise Error(f"{type(target).__name__} takes no calls")
 
 
 def _as_failure(value: Any) -> Failure:
@@ -457,20 +514,32 @@ def _type_name(failure: Failure) -> str:
     return failure.parents[0] if failure.parents else "builtins.Exception"
 
 
-def _lent_in(tree: Tree) -> dict[int, int]:
-    """Returns how often each luid is lent in an expression that was refused half-way."""
-    found: dict[int, int] = {}
+def _lent_in(tree: Tree) -> tuple[dict[int, int], list[tuple[int, bool]]]:
+    """Returns what an expression lends, which was refused half-way.
+
+    Returns:
+        How often each luid is lent, and of each live copy the luid and whether it is a new one.
+    """
+    lent: dict[int, int] = {}
+    copied: list[tuple[int, bool]] = []
     waiting: list[Any] = [tree]
     while waiting:
         part = waiting.pop()
         if type(part) is not list or not part:
             continue
-        if part[0] == b"remote" and len(part) == 2 and type(part[1]) is int:
-            found[part[1]] = found.get(part[1], 0) + 1
-        elif part[0] == b"dictionary":
+        tag = part[0]
+        if tag == b"dictionary":
             # A pair is no expression, even where its key is the word "remote".
             for pair in part[1:]:
                 waiting.extend(pair if type(pair) is list else [])
-        else:
-            waiting.extend(part[1:])
-    return found
+            continue
+        waiting.extend(part[1:])
+        if len(part) < 2 or type(tag) is not bytes or type(part[1]) is not int:
+            continue
+        if tag == b"remote":
+            lent[part[1]] = lent.get(part[1], 0) + 1
+        elif tag == b"cached":
+            copied.append((part[1], False))
+        elif len(part) == 3 and tag not in READERS:
+            copied.append((part[1], True))
+    return lent, copied

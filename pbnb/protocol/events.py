@@ -6,21 +6,23 @@ each answer, at a third of the cost.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from ..failure import Failure
-from ..refs import Lent, RemoteReference
+from ..flavors import Referenceable, RemoteCache, Serializable
+from ..refs import CachedRemotely, Lent, Observer, RemoteReference
 
 __all__ = [
     "AnswerReceived",
     "CallReceived",
     "CallRefused",
     "ConnectionBroken",
+    "Ended",
     "ErrorReceived",
     "Event",
     "NotUnderstood",
     "ObjectReleased",
+    "ObservingStopped",
     "Opened",
     "PendingCall",
 ]
@@ -31,7 +33,7 @@ class PendingCall:
 
     Attributes:
         request_id: Its number on this connection.
-        ref: The reference that was called.
+        ref: The reference that was called, or the observer of a live copy.
         name: The method's name.
         waiter: Whatever the caller of `Broker.call` keeps for the answer.
     """
@@ -39,7 +41,7 @@ class PendingCall:
     __slots__ = ("name", "pinned", "ref", "request_id", "waiter")
 
     def __init__(
-        self, request_id: int, ref: RemoteReference, name: str, pinned: list[Lent]
+        self, request_id: int, ref: RemoteReference | Observer, name: str, pinned: list[Lent]
     ) -> None:
         self.request_id = request_id
         self.ref = ref
@@ -66,21 +68,21 @@ class CallReceived(NamedTuple):
 
     Attributes:
         request_id: What its answer has to carry.
-        method: Finds the method by its name, or raises NoSuchMethod.
-        target: The object that is called.
+        target: The object that is called; its ``find_remote`` finds the method.
         name: The method's name.
         args: Positional arguments.
         kw: Keyword arguments.
         wants_answer: Whether the peer waits for one.
+        perspective: The avatar in whose name it is made, or None.
     """
 
     request_id: Any
-    method: Callable[[str], Callable[..., Any]]
-    target: object
+    target: Referenceable | RemoteCache
     name: str
     args: tuple[Any, ...]
     kw: dict[str, Any]
     wants_answer: bool
+    perspective: object
 
 
 class CallRefused(NamedTuple):
@@ -129,6 +131,16 @@ class ObjectReleased(NamedTuple):
     obj: object
 
 
+class ObservingStopped(NamedTuple):
+    """The peer has let go of its live copy of an object.
+
+    Attributes:
+        entry: Whose ``stop`` tells the object.
+    """
+
+    entry: CachedRemotely
+
+
 class NotUnderstood(NamedTuple):
     """One side sent a command that the other does not know.
 
@@ -151,6 +163,20 @@ class ConnectionBroken(NamedTuple):
     error: Exception
 
 
+class Ended(NamedTuple):
+    """What ended with a connection.
+
+    Attributes:
+        calls: The calls that will never be answered.
+        observed: The objects that are no longer observed.
+        released: The objects that are no longer lent.
+    """
+
+    calls: tuple[PendingCall, ...]
+    observed: tuple[CachedRemotely, ...]
+    released: tuple[Serializable, ...]
+
+
 Event = (
     Opened
     | CallReceived
@@ -158,6 +184,7 @@ Event = (
     | AnswerReceived
     | ErrorReceived
     | ObjectReleased
+    | ObservingStopped
     | NotUnderstood
     | ConnectionBroken
 )

@@ -1,6 +1,18 @@
 """What this end of a connection has lent to its peer, and what it has borrowed."""
 
+from .caches import Cached, CachedRemotely, Observer
 from .reference import Peer, RemoteMethod, RemoteReference
 from .tables import Borrowed, Lent, Loan, Refs
 
-__all__ = ["Borrowed", "Lent", "Loan", "Peer", "Refs", "RemoteMethod", "RemoteReference"]
+__all__ = [
+    "Borrowed",
+    "Cached",
+    "CachedRemotely",
+    "Lent",
+    "Loan",
+    "Observer",
+    "Peer",
+    "Refs",
+    "RemoteMethod",
+    "RemoteReference",
+]

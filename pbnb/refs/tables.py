@@ -1,5 +1,7 @@
 """The tables of one connection: objects lent to the peer, references borrowed from it.
 
+`pbnb.refs.caches` has the tables of live copies, which share the luids.
+
 An object that is sent gets a luid, 1, 2, 3… for each connection and direction, never used
 twice. Each sending adds one to its count; each ``decref`` of the peer takes one away; at zero
 the entry goes, and with it the strong reference that kept the object alive.
@@ -13,12 +15,13 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..errors import Error, InsecureJelly, RemoteProtocolError
 
 if TYPE_CHECKING:
-    from ..flavors import Serializable
+    from ..flavors import Cacheable, RemoteCache, Serializable
+from .caches import Alias, CachedRemotely, Caches
 from .reference import Peer, RemoteReference
 
 __all__ = ["Borrowed", "Lent", "Loan", "Refs"]
@@ -84,8 +87,14 @@ class Refs:
         self._lent: dict[int, Lent] = {}
         self._by_key: dict[Hashable, Lent] = {}
         self._borrowed: dict[Hashable, Borrowed] = {}
-        self._gone: deque[Borrowed] = deque()
+        self._gone: deque[Borrowed | Alias] = deque()
         self._on_gone = self._leave_note  # one bound method for all the weak references
+        self.caches = Caches(peer, self._on_gone, self._next_luid)
+
+    def _next_luid(self) -> int:
+        # One count for references and live copies, as Twisted has.
+        self._last_luid += 1
+        return self._last_luid
 
     # Lent
 
@@ -168,26 +177,31 @@ class Refs:
         self._borrowed[key] = entry
         return ref
 
-    def released(self) -> list[tuple[int, int]]:
-        """Returns what is gone since the last time, as pairs of luid and decrefs due."""
-        gone: list[tuple[int, int]] = []
+    def released(self) -> list[tuple[bytes, int, int]]:
+        """Returns what is gone since the last time: the command, the luid, how often to send it."""
+        gone: list[tuple[bytes, int, int]] = []
         while self._gone:
             entry = self._gone.popleft()
+            if isinstance(entry, Alias):
+                gone.append((b"decache", entry.luid, entry.count))
+                continue
             if self._borrowed.get(entry.key) is entry:
                 del self._borrowed[entry.key]
-            gone.append((entry.luid, entry.count))
+            gone.append((b"decref", entry.luid, entry.count))
         return gone
 
-    def _leave_note(self, entry: weakref.ref[RemoteReference]) -> None:
+    def _leave_note(self, entry: Any) -> None:
         # A finalizer, in any thread and at any moment: appending to a deque is all it may do.
-        assert isinstance(entry, Borrowed)
         self._gone.append(entry)
         self._note()
 
     # Both
 
     def clear(self) -> list[Serializable]:
-        """Empties the tables of a connection that has ended; returns the objects let go."""
+        """Empties the tables of a connection that has ended; returns the objects let go.
+
+        `caches` are cleared by themselves.
+        """
         objects = [entry.obj for entry in self._lent.values()]
         self._lent.clear()
         self._by_key.clear()
@@ -207,10 +221,12 @@ class Loan:
     Dropping a loan without committing it is the rollback: the tables never knew of it.
     """
 
-    __slots__ = ("_new", "_refs", "_sent")
+    __slots__ = ("_cached", "_new", "_refs", "_sent", "began")
 
     def __init__(self, refs: Refs) -> None:
         self._refs = refs
+        self._cached: list[CachedRemotely] = []
+        self.began: list[CachedRemotely] = []
         self._sent: list[Lent] = []
         self._new: dict[Hashable, Lent] = {}
 
@@ -233,10 +249,56 @@ class Loan:
                     f"The peer holds {len(refs._lent)} objects and {refs.limit} are allowed; "
                     "raise Limits(references=...) or let some go."
                 )
-            refs._last_luid += 1
-            entry = self._new[key] = Lent(refs._last_luid, obj, key)
+            entry = self._new[key] = Lent(refs._next_luid(), obj, key)
         self._sent.append(entry)
         return entry.luid
+
+    def knows(self, obj: Cacheable) -> bool:
+        """Returns whether the peer has a live copy of an object, or gets it in this message."""
+        return self._entry(obj) is not None
+
+    def cache(self, obj: Cacheable, perspective: object) -> CachedRemotely:
+        """Returns the entry of an object that goes out as a live copy.
+
+        Args:
+            obj: The object.
+            perspective: The avatar that it is sent to.
+
+        Raises:
+            Error: The peer keeps as many copies as `Limits.references` allows.
+        """
+        entry = self._entry(obj)
+        if entry is None:
+            entry = self._refs.caches.entry_for(obj, perspective, self._refs.limit)
+            self.began.append(entry)
+        self._cached.append(entry)
+        return entry
+
+    def _entry(self, obj: Cacheable) -> CachedRemotely | None:
+        entry = self._refs.caches.known(obj)
+        if entry is None and self.began:
+            key = obj.processUniqueID()
+            return next((begun for begun in self.began if begun.key == key), None)
+        return entry
+
+    def copy_home(self, copy: RemoteCache) -> int:
+        """Returns the luid by which a live copy goes home to the peer that owns the object.
+
+        Raises:
+            InsecureJelly: The copy came by another connection, or by none.
+        """
+        peer, luid = getattr(copy, "_pb_home", (None, 0))
+        if peer is not self._refs._peer:
+            raise InsecureJelly(
+                f"this {type(copy).__name__} is the copy of another connection's object "
+                "and cannot be sent over this one"
+            )
+        return luid
+
+    def abandon(self) -> None:
+        """Gives up a message that cannot be sent: whoever began to observe stops again."""
+        for entry in self.began:
+            entry.stop()
 
     def home(self, ref: RemoteReference) -> int | bytes:
         """Returns the luid by which a reference goes home to the peer that owns the object.
@@ -260,9 +322,11 @@ class Loan:
         Returns:
             The entries that were pinned.
         """
+        refs = self._refs
+        for cached in self._cached:
+            refs.caches.commit(cached)
         if not self._sent:
             return []
-        refs = self._refs
         for entry in self._new.values():
             refs._lent[entry.luid] = entry
             refs._by_key[entry.key] = entry

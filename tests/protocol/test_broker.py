@@ -475,9 +475,9 @@ def test_a_guarded_broker_refuses_long_strings() -> None:
 def test_the_end_returns_what_was_pending_and_lent(pair: BrokerPair) -> None:
     mine = Thing()
     request_id = pair.client.root().callRemote("echo", mine)
-    calls, objects = pair.client.broker.close()
-    assert [call.request_id for call in calls] == [request_id]
-    assert objects == [mine]
+    ended = pair.client.broker.close()
+    assert [call.request_id for call in ended.calls] == [request_id]
+    assert ended.released == (mine,)
     assert pair.client.lent() == {} and pair.client.broker.pending == {}
     with pytest.raises(pb.DeadReferenceError):
         pair.client.root().callRemote("echo", 1)

@@ -15,6 +15,7 @@ from pbnb.protocol.events import (
     ConnectionBroken,
     ErrorReceived,
     Event,
+    ObservingStopped,
     Opened,
 )
 from pbnb.refs import RemoteReference
@@ -49,6 +50,9 @@ class End:
     def call_only(self, ref: RemoteReference, name: str, args: Any, kw: Any) -> None:
         self.broker.call(ref, name, args, kw, wants_answer=False)
 
+    def call_cache(self, cached: Any, name: str, args: Any, kw: Any) -> int:
+        return self.broker.call_cache(cached, name, args, kw).request_id
+
     def watch(self, ref: RemoteReference, callback: Any) -> None:
         raise AssertionError("nobody watches here")
 
@@ -72,19 +76,21 @@ class End:
             self.results[event.call.request_id] = event.value
         elif isinstance(event, ErrorReceived):
             self.results[event.call.request_id] = event.failure
+        elif isinstance(event, ObservingStopped):
+            event.entry.stop()
         elif isinstance(event, CallReceived) and not self.defer(event):
             self.run(event)
 
     def run(self, event: CallReceived) -> None:
         """Runs a method as the aio floor does, for methods that are plain."""
         try:
-            value = event.method(event.name)(*event.args, **event.kw)
+            value = event.target.find_remote(event.name)(*event.args, **event.kw)
         except Exception as error:
             if event.wants_answer:
                 self.broker.fail(event.request_id, Failure.of(error))
         else:
             if event.wants_answer:
-                self.broker.answer(event.request_id, value)
+                self.broker.answer(event.request_id, value, event.perspective)
 
     def output(self) -> bytes:
         self.broker.release_borrowed()

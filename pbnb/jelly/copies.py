@@ -1,0 +1,132 @@
+"""Objects that travel by value, and by live copy.
+
+::
+
+    Copyable                 [type, state]
+    Cacheable, first time    [type, luid, state]
+    Cacheable, again         ["cached", luid]
+    RemoteCache, going home  ["lcache", luid]
+
+The type is a name such as ``module.Class``. What it is rebuilt with is looked up in the
+`SecurityOptions` of the connection, never by importing it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InsecureJelly
+from ..flavors import Cacheable, Copyable, RemoteCache, RemoteCopy, Unjellyable
+from ..wire.banana import Tree
+from .failures import shown_tag
+
+if TYPE_CHECKING:
+    from .jelly import Jellier
+    from .unjelly import Promise, Unjellier
+
+__all__ = [
+    "fill_cacheable",
+    "fill_copyable",
+    "jelly_cacheable",
+    "jelly_remote_cache",
+    "read_cached",
+    "read_lcache",
+    "read_registered",
+]
+
+
+def _type(obj: Copyable, perspective: object) -> bytes:
+    name = obj.getTypeToCopyFor(perspective)
+    return name if isinstance(name, bytes) else name.encode("utf-8")
+
+
+def fill_copyable(jellier: Jellier, obj: Copyable, node: list[Tree]) -> None:
+    """Fills in the expression of a `Copyable`."""
+    node.append(_type(obj, jellier.perspective))
+    node.append(jellier.jelly(obj.getStateToCopyFor(jellier.perspective)))
+
+
+def jelly_cacheable(jellier: Jellier, obj: Cacheable) -> Tree | None:
+    """Returns the expression of a `Cacheable` that the peer has a copy of; None if it has none."""
+    if jellier.loan is None:
+        return None
+    if jellier.loan.knows(obj):
+        return [b"cached", jellier.loan.cache(obj, jellier.perspective).luid]
+    return None
+
+
+def fill_cacheable(jellier: Jellier, obj: Cacheable, node: list[Tree]) -> None:
+    """Fills in the expression of a `Cacheable` that goes out for the first time."""
+    if jellier.loan is None:
+        fill_copyable(jellier, obj, node)
+        return
+    entry = jellier.loan.cache(obj, jellier.perspective)
+    perspective = jellier.perspective
+    # State and observer in one step: nothing can change between the two.
+    state = obj.getStateToCacheAndObserveFor(perspective, entry.observer)
+    node.extend((_type(obj, perspective), entry.luid, jellier.jelly(state)))
+
+
+def jelly_remote_cache(jellier: Jellier, copy: RemoteCache) -> Tree:
+    """Returns the expression of a live copy that goes home."""
+    if jellier.loan is None:
+        raise InsecureJelly(f"{type(copy).__name__} can only be sent to the peer it came from")
+    return [b"lcache", jellier.loan.copy_home(copy)]
+
+
+def read_registered(
+    u: Unjellier, maker: Callable[[Any], Any], tree: list[Tree], promise: Promise | None
+) -> Any:
+    """Returns the object of a type that the security options have registered."""
+    if isinstance(maker, type) and issubclass(maker, RemoteCache):
+        return _read_cacheable(u, maker, tree, promise)
+    if len(tree) != 2:
+        raise InsecureJelly(f"malformed {shown_tag(tree[0])}: a copy is made of its type and state")
+    if not isinstance(maker, type):
+        return u.made_of_state(tree[1], maker, promise)
+    make: Any = maker.__new__
+    made = make(maker)
+    u.keep(promise, made)
+    if isinstance(made, RemoteCopy):
+        u.restore(tree[1], made.setCopyableState)
+    elif isinstance(made, Unjellyable):
+        u.restore(tree[1], lambda state: made.setStateFor(u, state))
+    else:
+        raise InsecureJelly(
+            f"{maker.__name__} is registered for {shown_tag(tree[0])} but derives from none of "
+            "RemoteCopy, RemoteCache and Unjellyable"
+        )
+    u.finish(made)
+    return made
+
+
+def _read_cacheable(
+    u: Unjellier, cls: type[RemoteCache], tree: list[Tree], promise: Promise | None
+) -> RemoteCache:
+    if len(tree) != 3 or type(tree[1]) is not int:
+        raise InsecureJelly(f"malformed {shown_tag(tree[0])}: a live copy has a luid and a state")
+    if u.refs is None:
+        raise InsecureJelly("a live copy can only be read from a connection")
+    caches, luid = u.refs.caches, tree[1]
+    alias = caches.begin(luid, cls)
+    master = caches.copy(luid).master
+    u.keep(promise, alias)
+    u.restore(tree[2], master.setCopyableState)
+    u.finish(alias)
+    return alias
+
+
+def read_cached(u: Unjellier, tree: list[Tree], promise: Promise | None) -> RemoteCache:
+    """Returns the live copy that a peer has sent before."""
+    if len(tree) != 2 or u.refs is None:
+        raise InsecureJelly("malformed cached expression")
+    return u.refs.caches.received(tree[1])
+
+
+def read_lcache(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Cacheable:
+    """Returns the object of ours whose copy comes home."""
+    obj = u.refs.caches.find(tree[1]) if len(tree) == 2 and u.refs is not None else None
+    if obj is None:
+        raise InsecureJelly(f"the peer returned {tree[1:]!r:.60}, a copy it was not sent")
+    return obj
