@@ -70,7 +70,7 @@ def test_the_bits_of_floats_are_kept() -> None:
     assert [struct.pack(">d", number) for number in numbers] == bits
 
 
-items = st.one_of(
+items: st.SearchStrategy[list[object]] = st.one_of(
     st.lists(st.integers(0, 2**50), min_size=17, max_size=24),
     st.lists(st.floats(allow_nan=False), min_size=17, max_size=24),
     st.lists(st.integers(-5, 5) | st.just(b"x") | st.just([]), max_size=5),
