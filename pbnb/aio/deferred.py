@@ -107,7 +107,8 @@ class Deferred(Generic[T]):
         self.called = False
         self._canceller = canceller
         self._result: Any = None
-        # Whether the chain came to its end once. asyncio's done() must not become False again.
+        # Whether the chain came to its end once. Callbacks added later may set it going again,
+        # and until it ends the last result stands: asyncio.gather reads results late.
         self._settled = False
         self._steps: list[_Step | _Handover] | None = None
         # How many things hold the chain: pause(), a result to wait for, a run in progress.
@@ -215,9 +216,9 @@ class Deferred(Generic[T]):
         self,
         callback: Callable[..., Any],
         errback: Callable[..., Any] | None = None,
-        callbackArgs: Iterable[Any] = (),
+        callbackArgs: Iterable[Any] | None = None,
         callbackKeywords: dict[str, Any] | None = None,
-        errbackArgs: Iterable[Any] = (),
+        errbackArgs: Iterable[Any] | None = None,
         errbackKeywords: dict[str, Any] | None = None,
     ) -> Deferred[Any]:
         """Adds a callback and an errback of which one is run; neither gets what the other made."""
@@ -308,16 +309,16 @@ class Deferred(Generic[T]):
         except BaseException as exc:
             if isinstance(self._result, Failure) and exc is self._result.value:
                 return self._result  # an errback that trapped nothing passes on the same failure
-            # Without this frame, which says nothing about the function and holds its Deferred.
+            # Without this frame, which says nothing about the function.
             tb = exc.__traceback__
             return Failure.of(exc.with_traceback(tb and tb.tb_next))
 
     def _take(self, result: Any) -> None:
         """Goes on with what a function returned, now or when it has come."""
         if isinstance(result, Deferred):
-            if result is self:
-                error = LocalProtocolError("a callback returned the Deferred that it belongs to")
-                self._set(Failure(error))
+            if result._waits_for(self):
+                error = "a callback returned a Deferred that waits for the callback's own"
+                self._set(Failure(LocalProtocolError(error)))
             elif result._idle:
                 result._unhandled = False
                 self._set(result._result)
@@ -337,6 +338,15 @@ class Deferred(Generic[T]):
                 future.add_done_callback(self._resume)
         else:
             self._set(result)
+
+    def _waits_for(self, other: Deferred[Any]) -> bool:
+        """Tells whether this is another Deferred, or waits for it, at whatever distance."""
+        waiting: Deferred[Any] | asyncio.Future[Any] | None = self
+        while isinstance(waiting, Deferred):
+            if waiting is other:
+                return True
+            waiting = waiting._waiting_for
+        return False
 
     def _hand_over(self, target: Deferred[Any], ready: list[Deferred[Any]]) -> None:
         result = self._result
@@ -397,8 +407,8 @@ class Deferred(Generic[T]):
         return self.result()
 
     def done(self) -> bool:
-        """Returns whether the chain has come to a result."""
-        return self._settled
+        """Returns whether there is a result that no callback is still busy with."""
+        return self._idle
 
     def cancelled(self) -> bool:
         """Returns whether the result is a cancellation."""
@@ -407,6 +417,8 @@ class Deferred(Generic[T]):
     def result(self) -> T:
         """Returns the result, or raises the failure; either stays.
 
+        While callbacks that were added after a result are still busy, that result stands.
+
         Raises:
             asyncio.InvalidStateError: If there is no result yet.
         """
@@ -414,11 +426,7 @@ class Deferred(Generic[T]):
             raise asyncio.InvalidStateError("the result has not arrived")
         if isinstance(self._result, Failure):
             self._unhandled = False
-            try:
-                raise self._result.exception()
-            finally:
-                # The traceback holds this frame: it must not hold the Deferred in turn.
-                self = None  # type: ignore[assignment]
+            raise self._result.exception()
         return cast(T, self._result)
 
     def exception(self) -> BaseException | None:
