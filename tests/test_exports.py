@@ -17,7 +17,11 @@ PUBLIC = {
     *("PBServerFactory", "PBClientFactory"),
     *("load_ipython_extension", "unload_ipython_extension"),
     # objects and references
-    *("Root", "Referenceable", "RemoteReference", "RemoteMethod"),
+    *("Root", "Referenceable", "RemoteReference", "RemoteMethod", "Serializable"),
+    *("Copyable", "RemoteCopy", "Cacheable", "RemoteCache", "Jellyable", "Unjellyable"),
+    *("Viewable", "ViewPoint", "Avatar", "AsReferenceable"),
+    *("setUnjellyableForClass", "setUnjellyableFactoryForClass", "setUnjellyableForClassTree"),
+    *("setCopierForClass", "setFactoryForClass", "setCopierForClassTree"),
     # results
     *("Deferred", "Failure", "CopiedFailure"),
     # errors
