@@ -122,7 +122,7 @@ class ConnectTimeout(ConnectError, TimeoutError):
 
 
 # What each class is called on the wire: the names under which Twisted's peers trap them.
-_TWISTED_NAMES: dict[type[BaseException], str] = {
+_TWISTED_NAMES: dict[type[Exception], str] = {
     Error: "twisted.spread.pb.Error",
     PBConnectionLost: "twisted.spread.pb.PBConnectionLost",
     ProtocolError: "twisted.spread.pb.ProtocolError",
@@ -134,8 +134,6 @@ _TWISTED_NAMES: dict[type[BaseException], str] = {
     LoginFailed: "twisted.cred.error.LoginFailed",
     UnauthorizedLogin: "twisted.cred.error.UnauthorizedLogin",
 }
-_CLASSES_BY_TWISTED_NAME = {name: cls for cls, name in _TWISTED_NAMES.items()}
-
 # Where built-in exceptions live: Python 3, Python 2's exceptions, Python 2's other built-ins.
 _BUILTIN_MODULES = ("builtins", "exceptions", "__builtin__")
 
@@ -149,10 +147,24 @@ def wire_name(cls: type) -> str:
     Args:
         cls: Any class; for the classes of this module the result is Twisted's name.
     """
-    if issubclass(cls, BaseException) and cls in _TWISTED_NAMES:
+    if issubclass(cls, Exception) and cls in _TWISTED_NAMES:
         return _TWISTED_NAMES[cls]
     # Twisted names a class by __name__, not by __qualname__: peers compare these texts.
     return f"{cls.__module__}.{cls.__name__}"
+
+
+# The classes of this module by what they are called on the wire.
+_OURS: dict[str, type[Exception]] = {
+    wire_name(cls): cls
+    for cls in (
+        *_TWISTED_NAMES,
+        LocalProtocolError,
+        RemoteProtocolError,
+        LimitExceeded,
+        ConnectError,
+        ConnectTimeout,
+    )
+}
 
 
 def local_class(name: str) -> type[Exception] | None:
@@ -165,9 +177,8 @@ def local_class(name: str) -> type[Exception] | None:
     Args:
         name: A qualified name, such as ``"__main__.MyError"``.
     """
-    known = _CLASSES_BY_TWISTED_NAME.get(name)
-    if known is not None:
-        return known if issubclass(known, Exception) else None
+    if name in _OURS:
+        return _OURS[name]
     module, _, short = name.rpartition(".")
     if module in _BUILTIN_MODULES:
         cls = getattr(builtins, short, None)

@@ -110,3 +110,10 @@ def test_the_tree_in_the_docstring_names_every_exception() -> None:
     drawn.add("Unauthorized")
     defined = {name for name in errors.__all__ if isinstance(getattr(errors, name), type)}
     assert drawn == defined | {"RemoteError"}
+
+
+def test_every_class_of_the_module_is_found_again_by_its_name() -> None:
+    classes = [each for each in vars(errors).values() if isinstance(each, type)]
+    ours = [each for each in classes if each.__module__ == errors.__name__]
+    assert ours
+    assert [errors.local_class(errors.wire_name(each)) for each in ours] == ours
