@@ -15,8 +15,9 @@ class Limits:
     """The budgets of one connection.
 
     A peer that goes over one is answered with a typed error, or disconnected where the stream
-    can no longer be followed. The first three are PB's own and hold in both directions, because
-    a Twisted peer disconnects when they are passed.
+    can no longer be followed. The first three are PB's own: a Twisted peer disconnects when they
+    are passed. What banana limits, up to ``message_items``, holds for what is sent as well, so
+    that a message that is too large is an error of its sender and not the end of a connection.
 
     Attributes:
         string_bytes: Longest byte string, in bytes.
