@@ -23,11 +23,12 @@ from dataclasses import dataclass
 from IPython.core.async_helpers import _asyncio_runner
 from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["AwaitingCells", "rewrite"]
+__all__ = ["PLAIN", "AwaitingCells", "rewrite"]
 
-# What IPython writes for a line magic, up to the arguments.
-_PLAIN = "get_ipython().run_line_magic"
-_CALLED = ast.dump(ast.parse(_PLAIN, mode="eval").body)
+PLAIN = "get_ipython().run_line_magic"
+"""What IPython writes for a line magic, up to the arguments."""
+
+_CALLED = ast.dump(ast.parse(PLAIN, mode="eval").body)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def rewrite(
 
     Args:
         source: The cell, after IPython's own transformations.
-        owner: The expression that finds the object with the methods ``later`` and ``now``.
+        owner: The expression that finds the object with the method ``later``.
         names: The magics to look for.
         quiet: Those of them whose value is not shown below a line that is nothing else.
         top_level_await: Whether the cell may await outside of functions.
@@ -132,8 +133,7 @@ def rewrite(
 def _rewrite_one(lines: list[bytes], call: _Call, owner: str, quiet: Collection[str]) -> None:
     node = call.node
     assert isinstance(node.args[0], ast.Constant)
-    hushed = call.is_statement and node.args[0].value in quiet
-    if not (call.may_await or hushed) or node.lineno != node.end_lineno:
+    if not call.may_await or node.lineno != node.end_lineno:
         return
     line = lines[node.lineno - 1]
     before, text, after = (
@@ -142,16 +142,13 @@ def _rewrite_one(lines: list[bytes], call: _Call, owner: str, quiet: Collection[
         line[node.end_col_offset :],
     )
     # Somebody may write such a call by hand, spaced or inside an f-string.
-    if not text.startswith(f"{_PLAIN}(".encode()) or not text.endswith(b")"):
+    if not text.startswith(f"{PLAIN}(".encode()) or not text.endswith(b")"):
         return
-    arguments = text[len(_PLAIN) + 1 : -1]
-    if hushed:
-        # It has printed one line already.
+    arguments = text[len(PLAIN) + 1 : -1]
+    if call.is_statement and node.args[0].value in quiet:
+        # It will have printed one line already.
         arguments += b", quiet=True"
-    if call.may_await:
-        text = b"(await %s.later(%s))" % (owner.encode(), arguments)
-    else:
-        text = b"%s.now(%s)" % (owner.encode(), arguments)
+    text = b"(await %s.later(%s))" % (owner.encode(), arguments)
     lines[node.lineno - 1] = before + text + after
 
 
@@ -160,7 +157,7 @@ class AwaitingCells:
 
     Args:
         shell: The shell whose cells are changed.
-        owner: The expression that finds the object with the methods ``later`` and ``now``.
+        owner: The expression that finds the object with the method ``later``.
         names: The magics that wait.
         quiet: Those of them whose value is not shown below a line that is nothing else.
     """

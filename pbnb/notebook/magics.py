@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import linecache
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any
 from weakref import WeakSet
 
@@ -21,7 +23,7 @@ from ..aio.server import Server
 from ..errors import ConnectError, LoginFailed
 from ..failure import shown
 from ..refs.reference import RemoteReference
-from .awaiting import AwaitingCells
+from .awaiting import PLAIN, AwaitingCells
 from .blocking import kernel_loop, run, wait
 from .completion import Completion
 from .destination import address_of, destination, targets
@@ -69,8 +71,8 @@ class PBMagics(Magics):
         self._completion = Completion(
             shell,
             {
-                "pb_serve": lambda: [*self._variables(), *_options(self.pb_serve)],
-                "pb_connect": lambda: [*targets(), *_options(self.pb_connect)],
+                "pb_serve": lambda: [*self._variables(), *self._options("pb_serve")],
+                "pb_connect": lambda: [*targets(), *self._options("pb_connect")],
                 "pb_stop": lambda: [*(each.target for each in self.servings.open()), "all"],
             },
         )
@@ -116,14 +118,15 @@ class PBMagics(Magics):
     @no_var_expand
     @needs_local_scope
     @line_magic
-    def pb_serve(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Server:
+    def pb_serve(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Server | None:
         """Serves an object to other notebooks and programs.
 
         ``server = %pb_serve Echoer()`` prints the line that connects to it, and returns the
         server. Only this user's notebooks can connect: %pb_connect there logs in by itself.
         """
-        server: Server = self.now("pb_serve", line, local_ns=local_ns or {})
-        return server
+        server: Server = self._now("pb_serve", line, local_ns)
+        # pb_serve is called by run_line_magic, and that by the cell.
+        return None if _stands_alone(sys._getframe(2)) else server
 
     @takes(
         target={"nargs": "?", "metavar": "TARGET", "help": "host:port, or a name it is served as"},
@@ -137,7 +140,7 @@ class PBMagics(Magics):
         ``await ref.callRemote("echo", "hello")`` calls it. Where this user serves it, the login
         needs nothing. ``{server.address}`` stands for the value of a variable.
         """
-        ref: RemoteReference = self.now("pb_connect", line, local_ns={}, expanded=True)
+        ref: RemoteReference = self._now("pb_connect", line)
         return ref
 
     @takes(target={"nargs": "?", "metavar": "TARGET", "help": "a name or an address, or all"})
@@ -147,7 +150,7 @@ class PBMagics(Magics):
 
         Without a target it stops the only one.
         """
-        self.now("pb_stop", line, local_ns={}, expanded=True)
+        self._now("pb_stop", line)
 
     @takes()
     @line_magic
@@ -165,34 +168,19 @@ class PBMagics(Magics):
             line: What follows it.
             quiet: Whether there shall be no value for the cell to display.
         """
-        plan = self._plan(name, line, sys._getframe(1).f_locals)
-        return self._later(plan, quiet)
+        if name != "pb_serve":
+            # As run_line_magic does, for the caller of this method.
+            expand: Callable[..., str] = self.ipython.var_expand
+            line = expand(line, 1)
+        return self._later(self.plans[name](line, sys._getframe(1).f_locals), quiet)
 
-    def now(
-        self,
-        name: str,
-        line: str,
-        quiet: bool = False,
-        *,
-        local_ns: Mapping[str, Any] | None = None,
-        expanded: bool = False,
-    ) -> Any:
-        """Runs a magic for a cell that cannot await it.
-
-        Args:
-            name: The name of the magic.
-            line: What follows it.
-            quiet: Whether there shall be no value for the cell to display.
-            local_ns: The variables of the caller, if they are not those of the calling frame.
-            expanded: Whether IPython has put variables into the line already.
-        """
-        names = sys._getframe(1).f_locals if local_ns is None else local_ns
-        plan = self._plan(name, line, names, expanded=expanded)
+    def _now(self, name: str, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+        """Runs a magic for code that cannot await it."""
+        plan = self.plans[name](line, local_ns or {})
         loop = kernel_loop(self.ipython)
         self.waker.arm(loop)
         with _shown_in_one_sentence():
-            value = run(plan.start, loop, try_at_once=plan.try_at_once)
-        return None if quiet else value
+            return run(plan.start, loop, try_at_once=plan.try_at_once)
 
     async def _later(self, plan: _Plan, quiet: bool) -> Any:
         loop = kernel_loop(self.ipython)
@@ -200,15 +188,6 @@ class PBMagics(Magics):
         with _shown_in_one_sentence():
             value = await wait(plan.start, loop)
         return None if quiet else value
-
-    def _plan(
-        self, name: str, line: str, local_ns: Mapping[str, Any], *, expanded: bool = False
-    ) -> _Plan:
-        if not expanded and name != "pb_serve":
-            # As run_line_magic does, for the caller of the caller.
-            expand: Callable[..., str] = self.ipython.var_expand
-            line = expand(line, 2)
-        return self.plans[name](line, local_ns)
 
     def _plan_serve(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
         expression, options = split_serve(line)
@@ -277,12 +256,18 @@ class PBMagics(Magics):
     def _variables(self) -> list[str]:
         return sorted(name for name in self.ipython.user_ns if not name.startswith("_"))
 
+    def _options(self, name: str) -> list[str]:
+        actions = self.magics["line"][name].parser._actions
+        return [option for action in actions for option in action.option_strings]
+
     def _parse(self, name: str, words: list[str]) -> Any:
-        return getattr(self, name).parser.parse_args(words)
+        return self.magics["line"][name].parser.parse_args(words)
 
 
-def _options(magic: Any) -> list[str]:
-    return [option for action in magic.parser._actions for option in action.option_strings]
+def _stands_alone(cell: FrameType) -> bool:
+    """Returns whether a magic is a whole line of a cell, whose value IPython would show."""
+    line = linecache.getline(cell.f_code.co_filename, cell.f_lineno)
+    return cell.f_code.co_name == "<module>" and line.startswith(PLAIN)
 
 
 def _unquoted(word: str) -> str:

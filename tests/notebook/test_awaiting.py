@@ -84,13 +84,9 @@ def test_where_it_stays(cell: str) -> None:
     assert rewritten(cell) == TransformerManager().transform_cell(cell)
 
 
-def test_without_autoawait_a_cell_stays_but_for_what_it_shows() -> None:
-    assert rewritten("x = %pb_connect foo", top_level_await=False) == (
-        "x = get_ipython().run_line_magic('pb_connect', 'foo')\n"
-    )
-    assert rewritten("%pb_serve Echoer()", top_level_await=False) == (
-        "PB.now('pb_serve', 'Echoer()', quiet=True)\n"
-    )
+@pytest.mark.parametrize("cell", ["x = %pb_connect foo", "%pb_serve Echoer()"])
+def test_without_autoawait_it_stays(cell: str) -> None:
+    assert rewritten(cell, top_level_await=False) == TransformerManager().transform_cell(cell)
 
 
 def test_async_def_awaits_without_autoawait() -> None:
@@ -109,6 +105,8 @@ AWAITING = {
     "ref = await get()",
     "task": "async def get():\n    found = %pb_connect {address}\n    return found\n"
     "ref = await asyncio.create_task(get())",
+    "variable of a function": "async def get(where):\n    found = %pb_connect {where}\n"
+    "    return found\nref = await get('{address}')",
     "variable": "where = '{address}'\nref = %pb_connect $where",
 }
 

@@ -136,6 +136,20 @@ def test_nested_waits_inside_remote_methods_end(kernel: Kernel) -> None:
     assert kernel.run('await ref.callRemote("next", "end")').result == "True"
 
 
+def test_subshells_serve_and_connect_on_the_kernels_loop(kernel: Kernel) -> None:
+    subshell = kernel.new_subshell()
+    for cell in (
+        "%pb_serve Echoer() --name sub",
+        "ref = %pb_connect sub",
+        "def get():\n    found = %pb_connect sub\n    return found\nother = get()",
+        "assert await ref.callRemote('echo', 1) == 1",
+        "%pb_status",
+    ):
+        assert kernel.wait(kernel.send(cell, subshell)).status == "ok"
+    assert kernel.run('await other.callRemote("echo", 2)').result == "2"
+    assert kernel.wait(kernel.send("%pb_stop sub", subshell)).status == "ok"
+
+
 def test_a_loop_that_cannot_be_nested_is_a_sentence(new_kernel: Callable[..., Kernel]) -> None:
     kernel = new_kernel()
     kernel.run("%load_ext pbnb")

@@ -49,6 +49,16 @@ def test_one_cell_that_loads_connects_and_calls(
     assert cell.result == "'hello'"
 
 
+def test_the_cell_that_loads_shows_one_line_too(new_kernel: Callable[..., Kernel]) -> None:
+    kernel = new_kernel()
+    cell = kernel.run("%load_ext pbnb\n%pb_serve Echoer() --port 0")
+    assert SAID.fullmatch(cell.stdout)
+    assert cell.result is None
+    assert (kernel.run("%reload_ext pbnb\nserver = %pb_serve Echoer()\nserver").result or "")[
+        :7
+    ] == ("<Server")
+
+
 def test_run_all_leaves_no_cell_unanswered(new_kernel: Callable[..., Kernel]) -> None:
     kernel = new_kernel()
     cells = [

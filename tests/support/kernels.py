@@ -82,11 +82,29 @@ class Kernel:
     def pid(self) -> int:
         return int(self.manager.provisioner.pid)  # type: ignore[union-attr, attr-defined]
 
-    def send(self, code: str, **options: Any) -> str:
+    def send(self, code: str, subshell: str | None = None) -> str:
         """Sends a cell and returns its number, without waiting for it."""
-        number: str = self.client.execute(code, **options)
+        request = {
+            "code": code,
+            "silent": False,
+            "store_history": True,
+            "user_expressions": {},
+            "allow_stdin": False,
+            "stop_on_error": True,
+        }
+        message = self.client.session.msg("execute_request", request)
+        message["header"]["subshell_id"] = subshell
+        self.client.shell_channel.send(message)
+        number: str = message["header"]["msg_id"]
         self.cells[number] = Cell()
         return number
+
+    def new_subshell(self) -> str:
+        """Makes a subshell, which has a thread and a loop of its own."""
+        self.client.control_channel.send(self.client.session.msg("create_subshell_request"))
+        reply = self.client.get_control_msg(timeout=PATIENCE)
+        name: str = reply["content"]["subshell_id"]
+        return name
 
     def run(self, code: str) -> Cell:
         """Runs a cell to its end, which must be a good one."""
