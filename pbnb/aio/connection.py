@@ -44,6 +44,9 @@ log = logging.getLogger("pbnb")
 # whole turn idles, though, so that a long burst is written in pieces.
 _BURST = 24
 
+# Seconds that closing waits for the peer to read what is still buffered.
+_GRACE = 2.0
+
 
 class Connection(asyncio.Protocol):
     """One end of a connection, with its peer at the other.
@@ -291,6 +294,9 @@ class Connection(asyncio.Protocol):
             await asyncio.wrap_future(running)
             return
         self.disconnect()
+        # What is buffered goes out first, but a peer that does not read may not hold us here.
+        await asyncio.wait([self._closed], timeout=_GRACE)
+        self.abort()
         await asyncio.shield(self._closed)
 
     def disconnect(self) -> None:

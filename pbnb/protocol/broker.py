@@ -19,6 +19,7 @@ side lent, or a name such as ``"root"``. ``name`` is UTF-8; ``args`` a jellied t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -248,8 +249,8 @@ class Broker:
             wire_name = name.encode("utf-8")
             wants = int(wants_answer)
             self._send([command, request_id, luid, wire_name, wants, args_tree, kw_tree])
-        except Exception:
-            loan.abandon()
+        except Exception as error:
+            loan.abandon(error)
             raise
         self._last_request = request_id
         # Pinned until the answer is decoded: a peer that returns an argument may send its
@@ -280,11 +281,13 @@ class Broker:
         Returns:
             The failure that was sent in its place, or None.
         """
+        if self.closed or self.broken:
+            return None  # nobody is left to read it, and nothing may enter a table any more
         loan = self.refs.loan()
         try:
             self._send([b"answer", request_id, self._jelly(value, loan, perspective)])
         except Exception as error:  # the state of an object comes from its owner's code
-            loan.abandon()
+            loan.abandon(error)
             failure = Failure.of(error)
             self.fail(request_id, failure)
             return failure
@@ -298,11 +301,13 @@ class Broker:
             request_id: Of the call that failed.
             failure: Why; an exception whose class is allowed travels as itself.
         """
+        if self.closed or self.broken:
+            return
         loan = self.refs.loan()
         try:
             self._send([b"error", request_id, self._failure_tree(failure, loan)])
-        except Exception:  # as above; this one always fits
-            loan.abandon()
+        except Exception as error:  # as above; this one always fits
+            loan.abandon(error)
             text = f"{failure.getErrorMessage()[:200]} (the failure itself could not be sent)"
             substitute = CopiedFailure(
                 type=_type_name(failure), value=text, traceback="", parents=failure.parents[:20]
@@ -335,12 +340,14 @@ class Broker:
             raise InsecureJelly(f"a value could not be restored: {error}") from error
 
     def _give_back(self, tree: Tree, unjellier: Unjellier) -> None:
-        lent, copied = _lent_in(tree)
+        lent, copied, new = _lent_in(tree)
         for luid, count in lent.items():
             for _ in range(count - unjellier.borrowed[luid]):
                 self._send([b"decref", luid])
-        for luid, is_new in copied:
-            if not is_new or self.refs.caches.refuse(luid):
+        for luid in new:
+            self.refs.caches.refuse(luid)
+        for luid, count in copied.items():
+            for _ in range(count - unjellier.borrowed[luid]):
                 self._send([b"decache", luid])
 
     # Messages of the peer's
@@ -377,7 +384,7 @@ class Broker:
 
     def _on_cachemessage(self, tree: list[Any]) -> Event:
         try:
-            master = self.refs.caches.copy(tree[2]).master
+            _, master = self.refs.caches.copy(tree[2])
         except InsecureJelly as error:
             return self._refuse(tree, error)
         return self._called(tree, master, None)
@@ -514,14 +521,15 @@ def _type_name(failure: Failure) -> str:
     return failure.parents[0] if failure.parents else "builtins.Exception"
 
 
-def _lent_in(tree: Tree) -> tuple[dict[int, int], list[tuple[int, bool]]]:
+def _lent_in(tree: Tree) -> tuple[Counter[int], Counter[int], set[int]]:
     """Returns what an expression lends, which was refused half-way.
 
     Returns:
-        How often each luid is lent, and of each live copy the luid and whether it is a new one.
+        How often each luid is lent, how often each live copy is sent, and which of those are new.
     """
-    lent: dict[int, int] = {}
-    copied: list[tuple[int, bool]] = []
+    lent: Counter[int] = Counter()
+    copied: Counter[int] = Counter()
+    new: set[int] = set()
     waiting: list[Any] = [tree]
     while waiting:
         part = waiting.pop()
@@ -537,9 +545,10 @@ def _lent_in(tree: Tree) -> tuple[dict[int, int], list[tuple[int, bool]]]:
         if len(part) < 2 or type(tag) is not bytes or type(part[1]) is not int:
             continue
         if tag == b"remote":
-            lent[part[1]] = lent.get(part[1], 0) + 1
+            lent[part[1]] += 1
         elif tag == b"cached":
-            copied.append((part[1], False))
+            copied[part[1]] += 1
         elif len(part) == 3 and tag not in READERS:
-            copied.append((part[1], True))
-    return lent, copied
+            copied[part[1]] += 1
+            new.add(part[1])
+    return lent, copied, new

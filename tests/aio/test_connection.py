@@ -244,6 +244,31 @@ def test_a_connection_is_collected_after_its_end() -> None:
     assert connection() is None
 
 
+def test_a_peer_that_does_not_read_cannot_hold_up_the_end() -> None:
+    async def main() -> None:
+        async with await pb.serve(Desk()) as server:
+            host, port = pb.parse_address(server.address)
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            message = [
+                b"message",
+                1,
+                b"root",
+                b"echo",
+                1,
+                [b"tuple", b"x" * 600_000],
+                [b"dictionary"],
+            ]
+            writer.write(encode(b"pb", None) + 30 * encode(message))
+            (far,) = server.connections
+            await until(lambda: far._transport.get_write_buffer_size() > 1_000_000)
+            await server.close()
+            assert far.lost
+            writer.close()
+
+    asyncio.run(main())
+
+
 # Names
 
 

@@ -484,6 +484,18 @@ def test_the_end_returns_what_was_pending_and_lent(pair: BrokerPair) -> None:
     assert pair.client.output() == b""
 
 
+def test_an_answer_that_comes_after_the_end_is_dropped(pair: BrokerPair) -> None:
+    late: list[CallReceived] = []
+    pair.server.defer = lambda event: late.append(event) is None
+    pair.client.root().callRemote("fresh")
+    pair.client.root().callRemote("expected")
+    pair.settle()
+    pair.server.broker.close()
+    for event in late:
+        pair.server.run(event)
+    assert pair.server.output() == b"" and pair.server.lent() == {}
+
+
 def test_a_call_before_the_opening_is_refused() -> None:
     client = End(False)
     with pytest.raises(pb.LocalProtocolError, match="before the connection was open"):
