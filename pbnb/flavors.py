@@ -203,7 +203,7 @@ class RemoteCopy:
     """The copy of a `Copyable` of the peer's. ``__init__`` is not called for it."""
 
     def setCopyableState(self, state: Any) -> None:
-        """Takes the state that arrived: by default, a dict of attributes.
+        """Takes the state that arrived: by default, a dict of attributes, or None for no state.
 
         Args:
             state: What the peer sent; names that came as bytes are text by now.
@@ -211,7 +211,8 @@ class RemoteCopy:
         Raises:
             InsecureJelly: The state is no dict.
         """
-        set_attributes(self, state)
+        if state is not None:
+            set_attributes(self, state)
 
 
 class Cacheable(Copyable):

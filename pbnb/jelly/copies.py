@@ -49,8 +49,8 @@ def fill_copyable(jellier: Jellier, obj: Copyable, node: list[Tree]) -> None:
 
 def jelly_cacheable(jellier: Jellier, obj: Cacheable) -> Tree | None:
     """Returns the expression of a `Cacheable` that the peer has a copy of; None if it has none."""
-    if jellier.loan is None:
-        return None
+    if jellier.loan is None or jellier.has_met(obj):
+        return None  # sent for the first time in this expression, and a dereference from then on
     if jellier.loan.knows(obj):
         return [b"cached", jellier.loan.cache(obj, jellier.perspective).luid]
     return None
@@ -110,9 +110,15 @@ def _read_cacheable(
         raise InsecureJelly("a live copy can only be read from a connection")
     caches, luid = u.refs.caches, tree[1]
     alias = caches.begin(luid, cls)
-    master = caches.copy(luid).master
+    u.count(luid)
+    entry, master = caches.copy(luid)
+
+    def set_state(state: Any) -> None:
+        master.setCopyableState(state)
+        entry.ready = True
+
     u.keep(promise, alias)
-    u.restore(tree[2], master.setCopyableState)
+    u.restore(tree[2], set_state)
     u.finish(alias)
     return alias
 
@@ -121,7 +127,10 @@ def read_cached(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Remo
     """Returns the live copy that a peer has sent before."""
     if len(tree) != 2 or u.refs is None:
         raise InsecureJelly("malformed cached expression")
-    return u.refs.caches.received(tree[1])
+    luid: Any = tree[1]
+    alias = u.refs.caches.received(luid)
+    u.count(luid)
+    return alias
 
 
 def read_lcache(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Cacheable:

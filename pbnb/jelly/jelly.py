@@ -158,6 +158,10 @@ class Jellier:
             _wrap(met)
         return met.node
 
+    def has_met(self, obj: object) -> bool:
+        """Returns whether an object is already a part of this serialization."""
+        return id(obj) in self._met
+
     def _number(self, met: _Met) -> int:
         if not met.number:
             self._numbered += 1

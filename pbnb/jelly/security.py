@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import wire_name
 
-__all__ = ["SecurityOptions", "global_security"]
+__all__ = ["FAILURES_ALLOWED", "SecurityOptions", "global_security"]
 
 # Twisted's two lists, by their names on the wire.
 _ATOMS = frozenset(
@@ -149,5 +149,14 @@ def _make_global() -> SecurityOptions:
     return options
 
 
+def _make_for_failures() -> SecurityOptions:
+    options = SecurityOptions()
+    options.allowBasicTypes()
+    options.allowTypes("twisted.spread.pb.CopyableFailure")
+    return options
+
+
+# However little a connection lets in, the reason why a call failed is text and always arrives.
+FAILURES_ALLOWED = _make_for_failures()
 global_security = _make_global()
 """What every connection allows that was not given options of its own: PB's `globalSecurity`."""

@@ -82,8 +82,8 @@ class Unjellier:
         refs: The tables of the connection, or None.
         security: Says what may come in.
         perspective: The avatar in whose name the expression was received.
-        borrowed: How often each luid was received in it, so that an expression that is refused
-            half-way can still release the rest.
+        borrowed: How often each luid was received in it, of references and of live copies, so
+            that an expression that is refused half-way can still release the rest.
     """
 
     __slots__ = (
@@ -164,6 +164,12 @@ class Unjellier:
             f"{shown_tag(tag)} is not allowed here: "
             "this side's SecurityOptions do not name that type"
         )
+
+    def count(self, luid: int) -> None:
+        """Counts a reference or a live copy that was received."""
+        if self.borrowed is _NOTHING:
+            self.borrowed = Counter()
+        self.borrowed[luid] += 1
 
     # Objects that are restored from a state
 
@@ -443,9 +449,7 @@ def _remote(u: Unjellier, tree: list[Tree], promise: Promise | None) -> RemoteRe
     luid = _part(tree, 1, int, length=2)
     if u.refs is None:
         raise InsecureJelly("a reference can only be read from a connection")
-    if u.borrowed is _NOTHING:
-        u.borrowed = Counter()
-    u.borrowed[luid] += 1
+    u.count(luid)
     return u.refs.borrow(luid, u.perspective)
 
 

@@ -43,7 +43,7 @@ from ..flavors import (
 )
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
 from ..jelly.jelly import Jellier
-from ..jelly.security import SecurityOptions, global_security
+from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
 from ..jelly.unjelly import READERS, Unjellier, text_keys
 from ..limits import Limits
 from ..refs import CachedRemotely, Loan, Observer, Peer, Refs, RemoteReference
@@ -326,8 +326,10 @@ class Broker:
     def _jelly(self, value: object, loan: Loan, perspective: object) -> Tree:
         return Jellier(loan, self.security, perspective, self.limits).write(value)
 
-    def _unjelly(self, tree: Tree, perspective: object) -> Any:
-        unjellier = Unjellier(self.refs, self.security, perspective, self._allowed)
+    def _unjelly(
+        self, tree: Tree, perspective: object, security: SecurityOptions | None = None
+    ) -> Any:
+        unjellier = Unjellier(self.refs, security or self.security, perspective, self._allowed)
         try:
             return unjellier.read(tree)
         except Exception as error:
@@ -443,8 +445,10 @@ class Broker:
 
     def _on_error(self, tree: list[Any]) -> Event:
         call = self._answered(tree)
+        is_failure = type(tree[2]) is list and tree[2][:1] == [FAILURE_TAG]
+        security = FAILURES_ALLOWED if is_failure else self.security
         try:
-            value = self._unjelly(tree[2], call.ref.perspective)
+            value = self._unjelly(tree[2], call.ref.perspective, security)
         except (InsecureJelly, LimitExceeded) as error:
             value = error
         self.refs.unpin(call.pinned)

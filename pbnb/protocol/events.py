@@ -41,7 +41,11 @@ class PendingCall:
     __slots__ = ("name", "pinned", "ref", "request_id", "waiter")
 
     def __init__(
-        self, request_id: int, ref: RemoteReference | Observer, name: str, pinned: list[Lent]
+        self,
+        request_id: int,
+        ref: RemoteReference | Observer,
+        name: str,
+        pinned: list[Lent | CachedRemotely],
     ) -> None:
         self.request_id = request_id
         self.ref = ref

@@ -87,11 +87,13 @@ class CachedRemotely:
         luid: Its number on this connection.
         obj: The object.
         count: How often it was sent and not yet given back.
+        pins: Pending calls that named it. A Twisted peer lets go of a copy before its answer,
+            in which that copy comes home, has arrived.
         perspective: The avatar that it was sent to.
         observer: What its owner calls with changes.
     """
 
-    __slots__ = ("count", "key", "luid", "obj", "observer", "perspective")
+    __slots__ = ("count", "key", "luid", "obj", "observer", "perspective", "pins")
 
     def __init__(
         self, luid: int, obj: Cacheable, key: Hashable, perspective: object, peer: Observed
@@ -100,6 +102,7 @@ class CachedRemotely:
         self.obj = obj
         self.key = key
         self.count = 0
+        self.pins = 0
         self.perspective = perspective
         self.observer = Observer(peer, self)
 
@@ -113,15 +116,18 @@ class Cached:
 
     Attributes:
         luid: The peer's number for the object.
-        master: Takes the changes; kept until the peer says ``uncache``.
+        master: Takes the changes; kept until the peer says ``uncache``. None for a copy that
+            was not let in.
+        ready: Whether the master has its state.
         alias: What users hold, while they hold it.
     """
 
-    __slots__ = ("alias", "luid", "master")
+    __slots__ = ("alias", "luid", "master", "ready")
 
-    def __init__(self, luid: int, master: RemoteCache) -> None:
+    def __init__(self, luid: int, master: RemoteCache | None) -> None:
         self.luid = luid
         self.master = master
+        self.ready = False
         self.alias: Alias | None = None
 
 
@@ -154,6 +160,7 @@ class Caches:
         self._next_luid = next_luid
         self._remote: dict[int, CachedRemotely] = {}
         self._by_key: dict[Hashable, CachedRemotely] = {}
+        self._pinned: dict[int, CachedRemotely] = {}  # let go of, in a call that is not answered
         self._local: dict[int, Cached] = {}
 
     # Objects of ours
@@ -181,15 +188,24 @@ class Caches:
         key = obj.processUniqueID()
         return CachedRemotely(self._next_luid(), obj, key, perspective, self._peer)
 
-    def commit(self, entry: CachedRemotely) -> None:
+    def commit(self, entry: CachedRemotely, pin: bool) -> None:
         """Counts one sending of an object, and puts it in the tables at the first."""
         self._remote[entry.luid] = entry
         self._by_key[entry.key] = entry
         entry.count += 1
+        entry.pins += pin
+
+    def unpin(self, entry: CachedRemotely) -> None:
+        """Takes back the pin of a call that was answered."""
+        entry.pins -= 1
+        if not entry.pins:
+            self._pinned.pop(entry.luid, None)
 
     def find(self, luid: object) -> Cacheable | None:
         """Returns the object that a copy is sent home as, or None."""
-        entry = self._remote.get(luid) if type(luid) is int else None
+        if type(luid) is not int:
+            return None
+        entry = self._remote.get(luid) or self._pinned.get(luid)
         return None if entry is None else entry.obj
 
     def decache(self, luid: object) -> CachedRemotely | None:
@@ -214,6 +230,8 @@ class Caches:
         self._remote.pop(entry.luid, None)
         if self._by_key.get(entry.key) is entry:
             del self._by_key[entry.key]
+        if entry.pins:
+            self._pinned[entry.luid] = entry
 
     # Copies of the peer's
 
@@ -233,12 +251,15 @@ class Caches:
         self._local[luid] = Cached(luid, cls())
         return self.received(luid)
 
-    def refuse(self, luid: int) -> bool:
-        """Makes an entry for a new copy that is not let in, and returns whether there was none.
+    def refuse(self, luid: int) -> None:
+        """Makes an entry for a new copy that is not let in, or whose state could not be set.
 
-        The peer counts it as held until it is given back, and answers that with ``uncache``.
+        The peer counts it as held until it is given back, and answers that with ``uncache``;
+        until then it may send changes and the copy once more, which have to be refused too.
         """
-        return self._local.setdefault(luid, refused := Cached(luid, RemoteCache())) is refused
+        entry = self._local.setdefault(luid, Cached(luid, None))
+        if not entry.ready:
+            entry.master = None
 
     def received(self, luid: object) -> RemoteCache:
         """Returns the alias of a copy that the peer has sent, and counts the sending.
@@ -246,12 +267,12 @@ class Caches:
         Raises:
             InsecureJelly: There is no copy of that luid.
         """
-        entry = self.copy(luid)
+        entry, master = self.copy(luid)
         alias = None if entry.alias is None else entry.alias()
         if alias is None:
-            cls = type(entry.master)
+            cls = type(master)
             alias = cls.__new__(cls)
-            alias.__dict__ = entry.master.__dict__
+            alias.__dict__ = master.__dict__
             alias._pb_home = (self._peer, entry.luid)
             entry.alias = Alias(alias, self._gone)
             entry.alias.luid, entry.alias.count = entry.luid, 0
@@ -259,16 +280,18 @@ class Caches:
         entry.alias.count += 1
         return alias
 
-    def copy(self, luid: object) -> Cached:
-        """Returns the entry of a copy.
+    def copy(self, luid: object) -> tuple[Cached, RemoteCache]:
+        """Returns the entry of a copy, and its master.
 
         Raises:
-            InsecureJelly: There is none of that luid.
+            InsecureJelly: There is none of that luid, or it was not let in.
         """
         entry = self._local.get(luid) if type(luid) is int else None
         if entry is None:
             raise InsecureJelly(f"the peer means the copy {luid!r:.40}, which it has not sent")
-        return entry
+        if entry.master is None:
+            raise InsecureJelly(f"the peer means the copy {luid!r:.40}, which was not let in")
+        return entry, entry.master
 
     def uncache(self, luid: object) -> None:
         """Drops a master, as the peer's ``uncache`` asks.
@@ -289,5 +312,6 @@ class Caches:
             entry.count = 0
         self._remote.clear()
         self._by_key.clear()
+        self._pinned.clear()
         self._local.clear()
         return entries

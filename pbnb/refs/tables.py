@@ -130,10 +130,13 @@ class Refs:
         entry.count -= 1
         return self._let_go(entry)
 
-    def unpin(self, pinned: list[Lent]) -> list[Serializable]:
+    def unpin(self, pinned: list[Lent | CachedRemotely]) -> list[Serializable]:
         """Takes back the pins of a call that was answered; returns the objects let go."""
         gone = []
         for entry in pinned:
+            if isinstance(entry, CachedRemotely):
+                self.caches.unpin(entry)
+                continue
             entry.pins -= 1
             obj = self._let_go(entry)
             if obj is not None:
@@ -269,7 +272,8 @@ class Loan:
         """
         entry = self._entry(obj)
         if entry is None:
-            entry = self._refs.caches.entry_for(obj, perspective, self._refs.limit)
+            limit = self._refs.limit - len(self.began)
+            entry = self._refs.caches.entry_for(obj, perspective, limit)
             self.began.append(entry)
         self._cached.append(entry)
         return entry
@@ -295,10 +299,18 @@ class Loan:
             )
         return luid
 
-    def abandon(self) -> None:
-        """Gives up a message that cannot be sent: whoever began to observe stops again."""
+    def abandon(self, error: Exception) -> None:
+        """Gives up a message that cannot be sent: whoever began to observe stops again.
+
+        Args:
+            error: Why it cannot be sent. What the owners of the objects raise now is noted on it.
+        """
         for entry in self.began:
-            entry.stop()
+            try:
+                entry.stop()
+            except Exception as failed:
+                kind = type(entry.obj).__name__
+                error.add_note(f"and then {kind}.stoppedObserving failed: {failed!r}")
 
     def home(self, ref: RemoteReference) -> int | bytes:
         """Returns the luid by which a reference goes home to the peer that owns the object.
@@ -313,7 +325,7 @@ class Loan:
             )
         return ref.luid
 
-    def commit(self, pin: bool = False) -> list[Lent]:
+    def commit(self, pin: bool = False) -> list[Lent | CachedRemotely]:
         """Makes the message's loans real.
 
         Args:
@@ -323,10 +335,10 @@ class Loan:
             The entries that were pinned.
         """
         refs = self._refs
-        for cached in self._cached:
-            refs.caches.commit(cached)
-        if not self._sent:
+        if not self._sent and not self._cached:
             return []
+        for cached in self._cached:
+            refs.caches.commit(cached, pin)
         for entry in self._new.values():
             refs._lent[entry.luid] = entry
             refs._by_key[entry.key] = entry
@@ -337,4 +349,4 @@ class Loan:
             refs._by_key.setdefault(entry.key, entry)
             entry.count += 1
             entry.pins += pin
-        return self._sent if pin else []
+        return [*self._sent, *self._cached] if pin else []
