@@ -27,7 +27,8 @@ class Limits:
         depth: Deepest nesting of lists in one message.
         message_bytes: Size of one message, in bytes.
         message_items: Number of tokens in one message, lists included.
-        references: Objects lent to the peer at one time, the root not counted.
+        references: Objects lent to the peer at one time, the root not counted; and objects of
+            the peer's that are referred to here.
         hash_collisions: Keys of one dict or set that share one hash.
         handshake_bytes: Bytes that the peer may send before a dialect is agreed on.
     """

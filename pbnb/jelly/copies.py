@@ -26,14 +26,21 @@ if TYPE_CHECKING:
     from .unjelly import Promise, Unjellier
 
 __all__ = [
+    "LARGEST_NUMBER",
     "fill_cacheable",
     "fill_copyable",
     "jelly_cacheable",
     "jelly_remote_cache",
+    "number_in",
     "read_cached",
     "read_lcache",
     "read_registered",
 ]
+
+
+# Luids and the numbers of references become keys of dicts here. Below 2**61 - 1, the modulus of
+# Python's hash of integers, no two of them share a hash.
+LARGEST_NUMBER = 2**60
 
 
 def _type(obj: Copyable, perspective: object) -> bytes:
@@ -75,6 +82,18 @@ def jelly_remote_cache(jellier: Jellier, copy: RemoteCache) -> Tree:
     return [b"lcache", jellier.loan.copy_home(copy)]
 
 
+def number_in(tree: list[Tree], length: int) -> int:
+    """Returns the number after the type of an expression: a luid, or that of a reference.
+
+    Raises:
+        InsecureJelly: It is none, or the expression is not of that length.
+    """
+    number = tree[1] if len(tree) == length else None
+    if type(number) is not int or not 0 < number < LARGEST_NUMBER:
+        raise InsecureJelly(f"malformed {shown_tag(tree[0])}: numbers of objects count from 1")
+    return number
+
+
 def read_registered(
     u: Unjellier, maker: Callable[[Any], Any], tree: list[Tree], promise: Promise | None
 ) -> Any:
@@ -104,12 +123,11 @@ def read_registered(
 def _read_cacheable(
     u: Unjellier, cls: type[RemoteCache], tree: list[Tree], promise: Promise | None
 ) -> RemoteCache:
-    if len(tree) != 3 or type(tree[1]) is not int:
-        raise InsecureJelly(f"malformed {shown_tag(tree[0])}: a live copy has a luid and a state")
+    luid = number_in(tree, 3)
     if u.refs is None:
         raise InsecureJelly("a live copy can only be read from a connection")
-    caches, luid = u.refs.caches, tree[1]
-    alias = caches.begin(luid, cls)
+    caches = u.refs.caches
+    alias = caches.begin(luid, cls, u.refs.limit)
     u.count(luid)
     entry, master = caches.copy(luid)
 

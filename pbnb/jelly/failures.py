@@ -21,6 +21,7 @@ FAILURE_TAG = b"twisted.spread.pb.CopyableFailure"
 NO_TRACEBACK = "Traceback unavailable\n"
 
 _LONGEST_TEXT = 64 * 1024
+_LONGEST_NAME = 1000
 _MOST_PARENTS = 100
 _counter = itertools.count(1)
 
@@ -41,12 +42,12 @@ def failure_state(failure: Failure, unsafe_tracebacks: bool = False) -> dict[str
         traceback = failure.getTraceback() if unsafe_tracebacks else NO_TRACEBACK
     return {
         "count": next(_counter),
-        "type": kind.encode("utf-8", "replace"),
+        "type": kind[:_LONGEST_NAME].encode("utf-8", "replace"),
         "value": _sendable(failure.getErrorMessage()),
         "captureVars": False,
         "tb": None,
         "unsafeTracebacks": unsafe_tracebacks,
-        "parents": list(failure.parents),
+        "parents": [_sendable(name[:_LONGEST_NAME]) for name in failure.parents[:_MOST_PARENTS]],
         "frames": [],
         "stack": [],
         "traceback": _sendable(traceback),
@@ -65,11 +66,11 @@ def failure_from_state(state: Any) -> CopiedFailure:
     if type(state) is not dict:
         raise InsecureJelly(f"the state of a failure is a dictionary, not {type(state).__name__}")
     fields = {_text(key): value for key, value in state.items()}
-    kind = _text(fields.get("type"))
+    kind = _text(fields.get("type")) or "an exception without a type"
     parents = fields.get("parents")
     names = [_text(each) for each in parents[:_MOST_PARENTS]] if type(parents) is list else []
     return CopiedFailure(
-        type=kind or "an exception without a type",
+        type=kind,
         value=_text(fields.get("value")),
         traceback=_text(fields.get("traceback")) or NO_TRACEBACK,
         parents=names or [kind],
@@ -84,12 +85,13 @@ def _text(value: Any) -> str:
 
 def _sendable(text: str) -> str:
     # A failure must always arrive: lone surrogates cannot be encoded, megabytes do not fit.
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text if len(text) <= _LONGEST_TEXT else text[:_LONGEST_TEXT] + "…"
+    if len(text) > _LONGEST_TEXT:
+        text = text[:_LONGEST_TEXT] + "…"
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def shown_tag(tag: object) -> str:
     """Returns a word of the peer's as something that is safe to show."""
-    text = tag.decode("utf-8", "replace") if isinstance(tag, bytes) else str(tag)
-    text = "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
-    return text if len(text) <= 200 else text[:200] + "…"
+    text = tag[:_LONGEST_NAME].decode("utf-8", "replace") if isinstance(tag, bytes) else str(tag)
+    text = text if len(text) <= 200 else text[:200] + "…"
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)

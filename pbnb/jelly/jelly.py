@@ -71,6 +71,7 @@ def jelly(
 
     Raises:
         InsecureJelly: Something in it may not be sent; the text names it.
+        UnicodeEncodeError: A text holds a lone surrogate, which UTF-8 has no bytes for.
     """
     return Jellier(loan, security, perspective, limits).write(obj)
 
@@ -246,10 +247,15 @@ def _words(tag: bytes, *names: str) -> Callable[[Any], Tree]:
     return words
 
 
+_MOST_DIGITS = 4000  # longer texts Python does not turn into an integer; the wire ends at 135
+
+
 def _decimal(obj: Decimal) -> Tree:
     sign, digits, exponent = obj.as_tuple()
     if not isinstance(exponent, int):
         raise InsecureJelly(f"Decimal('{obj}') is not a number that PB can send")
+    if len(digits) > _MOST_DIGITS:
+        raise InsecureJelly(f"a Decimal of {len(digits)} digits does not fit the wire")
     value = int("".join(map(str, digits)) or "0")
     return [b"decimal", -value if sign else value, exponent]
 

@@ -15,6 +15,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
+from types import MemberDescriptorType, ModuleType
 from typing import Any
 
 from ..errors import InsecureJelly, LimitExceeded
@@ -23,7 +24,7 @@ from ..flavors import set_attributes
 from ..limits import Limits
 from ..refs import Refs, RemoteReference
 from ..wire.banana import Tree
-from .copies import read_cached, read_lcache, read_registered
+from .copies import number_in, read_cached, read_lcache, read_registered
 from .failures import FAILURE_TAG, failure_from_state, shown_tag
 from .security import SecurityOptions, global_security
 
@@ -31,7 +32,6 @@ __all__ = ["Unjellier", "text_keys", "unjelly"]
 
 _LARGEST_EXPONENT = 10_000  # a Decimal of a few bytes may not become a million digits
 _NOTHING: Counter[int] = Counter()
-_MOST_HASHED = 100_000  # members of tuples that are hashed for one dict or set
 
 
 def unjelly(
@@ -49,7 +49,7 @@ def unjelly(
         refs: The tables of the connection it came by; None refuses references.
         security: Says what may come in.
         perspective: The avatar in whose name it was received.
-        limits: ``hash_collisions`` bounds what dicts and sets may cost.
+        limits: ``hash_collisions`` and ``message_items`` bound what dicts and sets may cost.
 
     Raises:
         InsecureJelly: It holds something that may not come in, or makes no sense; the text
@@ -91,6 +91,7 @@ class Unjellier:
         "_finishing",
         "_keeping",
         "_limits",
+        "_may_hash",
         "_numbered",
         "_states",
         "_unknown",
@@ -112,6 +113,7 @@ class Unjellier:
         self.perspective = perspective
         self.borrowed: Counter[int] = _NOTHING
         self._limits = limits
+        self._may_hash = limits.message_items
         self._numbered: dict[int, Promise] = {}
         self._unknown = 0
         self._keeping = False
@@ -180,9 +182,8 @@ class Unjellier:
             tree: The state's expression.
             set_state: Takes the state. Names that Python 2 peers send as bytes are text by then.
         """
-        unknown = self._unknown
         state = self.unjelly(tree)
-        if type(state) is Promise or self._unknown > unknown:
+        if self._unknown:
             self._states.append((set_state, state))
         else:
             set_state(_with_text_keys(state))
@@ -212,6 +213,8 @@ class Unjellier:
         promise.known = True
         promise.value = value
         self._unknown -= 1
+        if not promise.waiting:
+            return
         self._due.extend((waiter, value) for waiter in promise.waiting)
         promise.waiting.clear()
         # A queue in place of recursion: a chain of promises may be as long as a message is deep.
@@ -227,9 +230,9 @@ class Unjellier:
         self._unknown += 1
         return Promise()
 
-    def reference(self, tree: list[Tree]) -> Any:
+    def reference(self, tree: list[Tree], around: Promise | None) -> Any:
         """Reads ``["reference", n, expr]``."""
-        number = _part(tree, 1, int, length=3)
+        number = number_in(tree, 3)
         promise = self._numbered.get(number)
         if promise is None:
             promise = self._numbered[number] = self.promise()
@@ -245,9 +248,9 @@ class Unjellier:
         self.keep(promise, value)
         return value
 
-    def dereference(self, tree: list[Tree]) -> Any:
+    def dereference(self, tree: list[Tree], around: Promise | None) -> Any:
         """Reads ``["dereference", n]``."""
-        number = _part(tree, 1, int, length=2)
+        number = number_in(tree, 2)
         promise = self._numbered.get(number)
         if promise is None:
             promise = self._numbered[number] = self.promise()
@@ -262,6 +265,8 @@ class Unjellier:
 
     def once_known(self, items: list[Any], make: Callable[[list[Any]], Any]) -> Any:
         """Returns ``make(items)``, or a promise of it where an item is a promise."""
+        if not self._numbered:  # as in most messages
+            return make(items)
         missing = [i for i, item in enumerate(items) if type(item) is Promise]
         if not missing:
             return make(items)
@@ -279,22 +284,73 @@ class Unjellier:
             self.when(items[index], partial(put, index))
         return made if not made.known else made.value
 
+    def has_references(self) -> bool:
+        """Returns whether any was met so far; without them there are no promises."""
+        return bool(self._numbered)
+
+    def known(self, items: list[Any]) -> list[Any]:
+        """Returns items with each promise that was kept in the meantime replaced by its value."""
+        return [item.value if type(item) is Promise and item.known else item for item in items]
+
     # What dicts and sets cost
 
-    def check_keys(self, keys: Any) -> None:
-        """Refuses keys that make a dict or set of a peer's quadratic.
+    def check_keys(self, keys: list[Any]) -> None:
+        """Refuses keys of a dict or set that cannot be hashed, or that make it quadratic.
 
         Integers of the wire reach 2**448 and hash modulo 2**61 - 1, so that a peer can choose
         thousands of keys that share one hash.
         """
+        for key in keys:
+            if type(key) not in _PLAIN_KEYS:
+                self._check_hash(key)
         bound = self._limits.hash_collisions
-        if len(keys) <= bound:
+        if len(keys) <= bound or len(keys) - len(set(map(hash, keys))) < bound:
             return
-        most = Counter(map(hash, keys)).most_common(1)[0][1]
+        self._check_collisions(Counter(map(hash, keys)).most_common(1)[0][1])
+
+    def late_keys(self, keys: list[Any]) -> Callable[[Any], None]:
+        """Returns what checks each key that is known only after a dict or set has others.
+
+        Args:
+            keys: Those that it has.
+        """
+        hashes = Counter(map(hash, keys))
+
+        def check(key: Any) -> None:
+            self._check_hash(key)
+            hashes[hash(key)] += 1
+            self._check_collisions(hashes[hash(key)])
+
+        return check
+
+    def _check_collisions(self, most: int) -> None:
+        bound = self._limits.hash_collisions
         if most > bound:
             raise LimitExceeded(
                 f"the peer sent {most} dict or set keys of one hash; {bound} are allowed"
             )
+
+    def _check_hash(self, key: Any) -> None:
+        if type(key) in _PLAIN_KEYS:
+            return
+        self._weigh(key)
+        try:
+            hash(key)
+        except TypeError:
+            kind = type(key).__name__
+            raise InsecureJelly(f"a {kind} cannot be a key or a member of a set") from None
+
+    def _weigh(self, key: Any) -> None:
+        # A tuple of a tuple of a tuple, each held twice, takes 2**n steps to hash, and two
+        # frozensets of that kind take as many to compare; and one large tuple may be the key of
+        # any number of dicts. A message in which nothing is shared has no more to hash than it
+        # has items.
+        if type(key) is tuple or type(key) is frozenset:
+            self._may_hash -= len(key)
+            if self._may_hash < 0:
+                raise LimitExceeded("the peer sent keys that take too long to hash")
+            for part in key:
+                self._weigh(part)
 
 
 # Readers, one for each type on the wire: reader(unjellier, tree, promise) -> object or Promise
@@ -327,9 +383,16 @@ def _unicode(u: Unjellier, tree: list[Tree], promise: Promise | None) -> str:
         raise InsecureJelly(f"text that is not UTF-8: {error.reason}") from None
 
 
+# Lists and tuples are read without a function for what they have in common: every frame here is
+# paid for at each level of nesting.
+
+
 def _list(u: Unjellier, tree: list[Tree], promise: Promise | None) -> list[Any]:
     made: list[Any] = []
     u.keep(promise, made)
+    if len(tree) > _LONG and list not in set(map(type, tree)):
+        made += tree[1:]  # numbers and bytes alone, which stay as they are
+        return made
     for part in tree[1:]:
         item = u.unjelly(part) if type(part) is list else part
         if type(item) is Promise:
@@ -339,86 +402,93 @@ def _list(u: Unjellier, tree: list[Tree], promise: Promise | None) -> list[Any]:
 
 
 def _tuple(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Any:
-    items = [u.unjelly(part) if type(part) is list else part for part in tree[1:]]
+    items: list[Any] = tree[1:]
+    for index, part in enumerate(items):
+        if type(part) is list:
+            items[index] = u.unjelly(part)
     return u.once_known(items, tuple)
 
 
+_LONG = 16  # items from which on it is quicker to ask first what a list holds
 _PLAIN_KEYS = frozenset((bytes, str, int, float, bool, type(None)))
-
-
-def _hashable(items: list[Any]) -> list[Any]:
-    left = [_MOST_HASHED]
-    for item in items:
-        if type(item) not in _PLAIN_KEYS:
-            _weigh(item, left)
-            try:
-                hash(item)
-            except TypeError:
-                kind = type(item).__name__
-                raise InsecureJelly(f"a {kind} cannot be a key or a member of a set") from None
-    return items
-
-
-def _weigh(item: Any, left: list[int]) -> None:
-    # A tuple of a tuple of a tuple, each held twice, takes 2**n steps to hash.
-    if type(item) is tuple or type(item) is frozenset:
-        for part in item:
-            left[0] -= 1
-            if left[0] < 0:
-                raise LimitExceeded("the peer sent keys that take too long to hash")
-            _weigh(part, left)
 
 
 def _frozenset(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Any:
     def make(items: list[Any]) -> frozenset[Any]:
-        u.check_keys(_hashable(items))
+        u.check_keys(items)
         return frozenset(items)
 
-    return u.once_known([u.unjelly(part) for part in tree[1:]], make)
+    items: list[Any] = tree[1:]
+    for index, part in enumerate(items):
+        items[index] = u.unjelly(part)
+    return u.once_known(items, make)
 
 
 def _set(u: Unjellier, tree: list[Tree], promise: Promise | None) -> set[Any]:
     made: set[Any] = set()
     u.keep(promise, made)
+    now = [u.unjelly(part) for part in tree[1:]]
+    later = []
+    if u.has_references():
+        items = u.known(now)
+        later = [item for item in items if type(item) is Promise]
+        now = [item for item in items if type(item) is not Promise]
+    u.check_keys(now)
+    made.update(now)
+    if later:
+        check = u.late_keys(now)
 
-    def add(item: Any) -> None:
-        _hashable([item])
-        made.add(item)
+        def add(item: Any) -> None:
+            check(item)
+            made.add(item)
 
-    known = []
-    for part in tree[1:]:
-        item = u.unjelly(part)
-        if type(item) is Promise:
+        for item in later:
             u.when(item, add)
-        else:
-            known.append(item)
-    u.check_keys(_hashable(known))
-    made.update(known)
     return made
 
 
 def _dictionary(u: Unjellier, tree: list[Tree], promise: Promise | None) -> dict[Any, Any]:
     made: dict[Any, Any] = {}
     u.keep(promise, made)
-    pairs: list[tuple[Any, Any]] = []
+    keys: list[Any] = []
+    values: list[Any] = []
     for pair in tree[1:]:
         if type(pair) is not list or len(pair) != 2:
             raise InsecureJelly("a dictionary is made of pairs")
-        pairs.append((u.unjelly(pair[0]), u.unjelly(pair[1])))
-    keys = [key for key, _ in pairs if type(key) is not Promise]
-    u.check_keys(_hashable(keys))
-    for key, value in pairs:
-        if type(key) is Promise or type(value) is Promise:
-            _set_later(u, made, key, value)
-        else:
-            made[key] = value
+        key, value = pair
+        keys.append(u.unjelly(key) if type(key) is list else key)
+        values.append(u.unjelly(value) if type(value) is list else value)
+    if u.has_references():
+        _fill_when_known(u, made, u.known(keys), u.known(values))
+    else:
+        u.check_keys(keys)
+        made.update(zip(keys, values, strict=True))
     return made
 
 
-def _set_later(u: Unjellier, made: dict[Any, Any], key: Any, value: Any) -> None:
-    if type(key) is not Promise:
-        made[key] = None  # keeps its place in the order
-    u.once_known([key, value], lambda pair: made.__setitem__(_hashable(pair[:1])[0], pair[1]))
+def _fill_when_known(
+    u: Unjellier, made: dict[Any, Any], keys: list[Any], values: list[Any]
+) -> None:
+    now = [key for key in keys if type(key) is not Promise]
+    u.check_keys(now)
+    check = u.late_keys(now) if len(now) < len(keys) else None
+
+    def put(pair: list[Any]) -> None:
+        made[pair[0]] = pair[1]
+
+    def check_and_put(pair: list[Any]) -> None:
+        if check is not None:
+            check(pair[0])
+        put(pair)
+
+    for key, value in zip(keys, values, strict=True):
+        if type(key) is Promise:
+            u.once_known([key, value], check_and_put)
+        elif type(value) is Promise:
+            made[key] = None  # keeps its place in the order
+            u.once_known([key, value], put)
+        else:
+            made[key] = value
 
 
 def _numbers(tag: str, least: int, most: int, make: Callable[..., Any]) -> Reader:
@@ -446,11 +516,12 @@ def _decimal(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Decimal
 
 
 def _remote(u: Unjellier, tree: list[Tree], promise: Promise | None) -> RemoteReference:
-    luid = _part(tree, 1, int, length=2)
+    luid = number_in(tree, 2)
     if u.refs is None:
         raise InsecureJelly("a reference can only be read from a connection")
+    ref = u.refs.borrow(luid, u.perspective)
     u.count(luid)
-    return u.refs.borrow(luid, u.perspective)
+    return ref
 
 
 def _local(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Any:
@@ -475,6 +546,14 @@ def _class(u: Unjellier, tree: list[Tree], promise: Promise | None) -> type:
     return cls
 
 
+def _module(u: Unjellier, tree: list[Tree], promise: Promise | None) -> ModuleType:
+    name = _part(tree, 1, bytes, length=2)
+    module = u.security.modules.get(name)
+    if module is None:
+        raise InsecureJelly(f"the module {shown_tag(name)} is not allowed here")
+    return module
+
+
 def _instance(u: Unjellier, cls: type, tree: list[Tree], promise: Promise | None) -> Any:
     if len(tree) != 2:
         raise InsecureJelly(f"malformed instance of {shown_tag(tree[0])}")
@@ -496,9 +575,14 @@ def _restore(made: Any, state: Any) -> None:
     if set_state is not None:
         set_state(state)
         return
-    if state is None:
-        return
-    set_attributes(made, state)
+    # What __getstate__ gives for a class with __slots__: attributes or None, and the slots.
+    state, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
+    if state is not None:
+        set_attributes(made, state)
+    for name, value in text_keys({} if slots is None else slots).items():
+        if not isinstance(getattr(type(made), name, None), MemberDescriptorType):
+            raise InsecureJelly(f"{name} is no slot of a {type(made).__name__}")
+        setattr(made, name, value)
 
 
 def _with_text_keys(state: Any) -> Any:
@@ -516,6 +600,8 @@ def text_keys(state: dict[Any, Any]) -> dict[str, Any]:
     Raises:
         InsecureJelly: A key is neither, or is no name.
     """
+    if type(state) is not dict:
+        raise InsecureJelly(f"a {type(state).__name__} where a dict was due")
     made = {}
     for key, value in state.items():
         if type(key) is bytes:
@@ -542,13 +628,14 @@ READERS: dict[bytes, Reader] = {
     b"time": _numbers("time", 4, 4, datetime.time),
     b"timedelta": _numbers("timedelta", 3, 3, datetime.timedelta),
     b"decimal": _decimal,
-    b"reference": lambda u, tree, promise: u.reference(tree),
-    b"dereference": lambda u, tree, promise: u.dereference(tree),
+    b"reference": Unjellier.reference,
+    b"dereference": Unjellier.dereference,
     b"remote": _remote,
     b"local": _local,
     b"cached": read_cached,
     b"lcache": read_lcache,
     b"unpersistable": _unpersistable,
     b"class": _class,
+    b"module": _module,
     FAILURE_TAG: _failure,
 }

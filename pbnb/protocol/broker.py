@@ -41,6 +41,7 @@ from ..flavors import (
     RemoteCache,
     ViewPoint,
 )
+from ..jelly.copies import LARGEST_NUMBER
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
 from ..jelly.jelly import Jellier
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
@@ -347,7 +348,8 @@ class Broker:
             for _ in range(count - unjellier.borrowed[luid]):
                 self._send([b"decref", luid])
         for luid in new:
-            self.refs.caches.refuse(luid)
+            if not self.refs.caches.refuse(luid, self.refs.limit):
+                del copied[luid]
         for luid, count in copied.items():
             for _ in range(count - unjellier.borrowed[luid]):
                 self._send([b"decache", luid])
@@ -547,6 +549,8 @@ def _lent_in(tree: Tree) -> tuple[Counter[int], Counter[int], set[int]]:
             continue
         waiting.extend(part[1:])
         if len(part) < 2 or type(tag) is not bytes or type(part[1]) is not int:
+            continue
+        if not 0 < part[1] < LARGEST_NUMBER:
             continue
         if tag == b"remote":
             lent[part[1]] += 1

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Protocol
 
-from ..errors import Error, InsecureJelly, ProtocolError, RemoteProtocolError
+from ..errors import Error, InsecureJelly, LimitExceeded, ProtocolError, RemoteProtocolError
 from ..flavors import Cacheable, RemoteCache
 
 __all__ = ["Alias", "Cached", "CachedRemotely", "Caches", "Observer"]
@@ -239,27 +239,36 @@ class Caches:
         """Yields the copies of the peer's objects."""
         return iter(list(self._local.values()))
 
-    def begin(self, luid: int, cls: type[RemoteCache]) -> RemoteCache:
+    def begin(self, luid: int, cls: type[RemoteCache], limit: int) -> RemoteCache:
         """Makes the master of a new copy, and returns the alias that users get.
 
         Raises:
             InsecureJelly: There is one of that luid already.
+            LimitExceeded: The peer has sent more copies than `Limits.references` allow.
         """
+        if len(self._local) > limit:
+            raise LimitExceeded(f"the peer sent live copies of more than {limit} objects")
         if luid in self._local:
             raise InsecureJelly(f"the peer sent the copy {luid} twice as a new one")
         # Unlike a RemoteCopy, a master is made by calling its class: PB has always done so.
         self._local[luid] = Cached(luid, cls())
         return self.received(luid)
 
-    def refuse(self, luid: int) -> None:
+    def refuse(self, luid: int, limit: int) -> bool:
         """Makes an entry for a new copy that is not let in, or whose state could not be set.
 
         The peer counts it as held until it is given back, and answers that with ``uncache``;
         until then it may send changes and the copy once more, which have to be refused too.
+
+        Returns:
+            Whether there is an entry; beyond the limit there is none, and nothing to give back.
         """
+        if luid not in self._local and len(self._local) > limit:
+            return False
         entry = self._local.setdefault(luid, Cached(luid, None))
         if not entry.ready:
             entry.master = None
+        return True
 
     def received(self, luid: object) -> RemoteCache:
         """Returns the alias of a copy that the peer has sent, and counts the sending.

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..errors import Error, InsecureJelly, RemoteProtocolError
+from ..errors import Error, InsecureJelly, LimitExceeded, RemoteProtocolError
 
 if TYPE_CHECKING:
     from ..flavors import Cacheable, RemoteCache, Serializable
@@ -73,7 +73,7 @@ class Refs:
 
     Args:
         peer: What the references that are borrowed will call through.
-        limit: How many objects may be lent at one time.
+        limit: How many objects may be lent, and how many borrowed, at one time.
         note: Called when a borrowed reference is gone, from whichever thread collected it. It
             may do no more than arrange for `released` to be read.
     """
@@ -165,6 +165,9 @@ class Refs:
         Args:
             luid: The peer's number for its object.
             perspective: The avatar in whose call it was received, or None.
+
+        Raises:
+            LimitExceeded: The peer has lent more than `Limits.references` allow.
         """
         key: Hashable = luid if perspective is None else (luid, id(perspective))
         entry = self._borrowed.get(key)
@@ -172,6 +175,12 @@ class Refs:
         if entry is not None and ref is not None:
             entry.count += 1
             return ref
+        # A Twisted peer, too, lends one more than its limit where it has no root.
+        if len(self._borrowed) > self.limit and not self._forget_dead():
+            raise LimitExceeded(
+                f"the peer lent more than {self.limit} objects; Limits(references=...) on both "
+                "sides allows more"
+            )
         # An entry whose reference is gone stays in the queue of notes with its own count: the
         # new one replaces it here, and each pays for the sendings it has counted itself.
         ref = RemoteReference(self._peer, luid, perspective)
@@ -179,6 +188,13 @@ class Refs:
         entry.luid, entry.count, entry.key = luid, 1, key
         self._borrowed[key] = entry
         return ref
+
+    def _forget_dead(self) -> bool:
+        # Their notes, which say what is to be released, are in the queue.
+        dead = [entry for entry in self._borrowed.values() if entry() is None]
+        for entry in dead:
+            del self._borrowed[entry.key]
+        return bool(dead)
 
     def released(self) -> list[tuple[bytes, int, int]]:
         """Returns what is gone since the last time: the command, the luid, how often to send it."""
