@@ -21,6 +21,15 @@ from .aio.client import PBClientFactory, connect
 from .aio.connection import Connection
 from .aio.deferred import Deferred
 from .aio.server import PBServerFactory, Server, serve
+from .cred import (
+    AllowAnonymousAccess,
+    Anonymous,
+    IPerspective,
+    PasswordChecker,
+    Portal,
+    UsernamePassword,
+    checkers,
+)
 from .errors import (
     BananaError,
     ConnectError,
@@ -63,6 +72,8 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
 __all__ = [
+    "AllowAnonymousAccess",
+    "Anonymous",
     "AsReferenceable",
     "Avatar",
     "BananaError",
@@ -76,6 +87,7 @@ __all__ = [
     "Deferred",
     "Error",
     "Failure",
+    "IPerspective",
     "InsecureJelly",
     "Jellyable",
     "LimitExceeded",
@@ -86,6 +98,8 @@ __all__ = [
     "PBClientFactory",
     "PBConnectionLost",
     "PBServerFactory",
+    "PasswordChecker",
+    "Portal",
     "ProtocolError",
     "Referenceable",
     "RemoteCache",
@@ -101,9 +115,11 @@ __all__ = [
     "Unauthorized",
     "UnauthorizedLogin",
     "Unjellyable",
+    "UsernamePassword",
     "ViewPoint",
     "Viewable",
     "banana",
+    "checkers",
     "connect",
     "global_security",
     "jelly",

@@ -86,7 +86,7 @@ class Viewable(Serializable):
 
 
 class ViewPoint(Referenceable):
-    """One avatar's view of a `Viewable`.
+    """One avatar's view of a `Viewable`, or of any object that has ``view_`` methods.
 
     Two view points of one avatar and one object are one object to a peer.
 
@@ -95,13 +95,15 @@ class ViewPoint(Referenceable):
         object: The object.
     """
 
-    def __init__(self, perspective: object, object: Viewable) -> None:  # noqa: A002 (PB's name)
+    def __init__(self, perspective: object, object: Any) -> None:  # noqa: A002 (PB's name)
         self.perspective = perspective
         self.object = object
 
     def processUniqueID(self) -> Hashable:
         """Returns what tells this pair from others."""
-        return (id(self.perspective), self.object.processUniqueID())
+        viewed = self.object
+        known = viewed.processUniqueID() if isinstance(viewed, Serializable) else id(viewed)
+        return (id(self.perspective), known)
 
     def find_remote(self, name: str) -> Callable[..., Any]:
         """Returns the ``view_`` method of a name, bound to the avatar."""
@@ -131,6 +133,10 @@ class AsReferenceable(Referenceable):
 
     def find_remote(self, name: str) -> Callable[..., Any]:
         """Returns the method of a name that begins with the prefix."""
+        if self.perspective is not None and hasattr(self.object, "find_remote"):
+            # An avatar may have its own say in what is called.
+            method: Callable[..., Any] = self.object.find_remote(name)
+            return method
         return find_method(self.object, self._prefix, name)
 
 

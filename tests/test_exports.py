@@ -22,6 +22,9 @@ PUBLIC = {
     *("Viewable", "ViewPoint", "Avatar", "AsReferenceable"),
     *("setUnjellyableForClass", "setUnjellyableFactoryForClass", "setUnjellyableForClassTree"),
     *("setCopierForClass", "setFactoryForClass", "setCopierForClassTree"),
+    # logging in
+    *("Portal", "checkers", "PasswordChecker", "AllowAnonymousAccess", "IPerspective"),
+    *("UsernamePassword", "Anonymous"),
     # results
     *("Deferred", "Failure", "CopiedFailure"),
     # errors

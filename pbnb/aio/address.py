@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 
-__all__ = ["format_address", "is_loopback", "parse_address"]
+__all__ = ["format_address", "is_loopback", "numeric_address", "parse_address"]
 
 
 def parse_address(address: str) -> tuple[str, int]:
@@ -44,3 +44,18 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def numeric_address(host: str, port: int) -> str:
+    """Returns an address in the one form that both ends of a connection have for it.
+
+    Args:
+        host: A numeric host.
+        port: The port.
+
+    Raises:
+        ValueError: The host is a name.
+    """
+    address = ipaddress.ip_address(host.partition("%")[0])
+    mapped = getattr(address, "ipv4_mapped", None)
+    return format_address(str(mapped or address), port)

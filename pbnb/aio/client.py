@@ -7,17 +7,18 @@ import socket
 from collections.abc import Sequence
 from typing import Any
 
-from ..cred import TOKEN_USER, respond
-from ..errors import ConnectError, ConnectTimeout, RemoteProtocolError, UnauthorizedLogin
+from ..cred import TOKEN_USER, Anonymous, UsernamePassword
+from ..errors import ConnectError, ConnectTimeout, RemoteProtocolError
 from ..flavors import Referenceable
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
 from ..refs import RemoteReference
-from .address import format_address, parse_address
+from .address import format_address, numeric_address, parse_address
 from .connection import Connection
 from .deferred import Deferred
+from .login import Credentials, log_in
 
-__all__ = ["PBClientFactory", "connect", "login"]
+__all__ = ["PBClientFactory", "connect"]
 
 DEFAULT_TIMEOUT = 10.0
 
@@ -36,6 +37,8 @@ class PBClientFactory:
         security: What may come in; PB's global options where it is None.
         limits: What the peer may cost.
         dialects: Names of the dialects to speak.
+        legacy_auth: Log in with PB's own login, with MD5, at servers that have no better one.
+        server_address: The address that the server has on its own end, where a tunnel leads to it.
     """
 
     def __init__(
@@ -45,7 +48,11 @@ class PBClientFactory:
         *,
         limits: Limits | None = None,
         dialects: Sequence[str] | None = None,
+        legacy_auth: bool = False,
+        server_address: str | None = None,
     ) -> None:
+        self._legacy_auth = legacy_auth
+        self._channel = None if server_address is None else _as_seen_there(server_address)
         self._options: dict[str, Any] = {
             "unsafe_tracebacks": unsafeTracebacks,
             "security": security,
@@ -74,6 +81,21 @@ class PBClientFactory:
             self._waiting.append(root)
         return root
 
+    def login(
+        self, credentials: Credentials, mind: Referenceable | None = None
+    ) -> Deferred[RemoteReference]:
+        """Logs in, and returns a Deferred of the avatar.
+
+        Like `getRootObject` it may be called before the connection is made.
+
+        Args:
+            credentials: A `UsernamePassword`, or `Anonymous`.
+            mind: An object of this side's that the avatar may call, or None.
+        """
+        return self.getRootObject().addCallback(
+            log_in, credentials, mind, legacy_auth=self._legacy_auth, channel=self._channel
+        )
+
     def disconnect(self) -> None:
         """Ends the connection, if there is one."""
         if self._connection is not None:
@@ -99,6 +121,12 @@ async def connect(
     address: str,
     *,
     token: str | None = None,
+    username: str | None = None,
+    password: str | bytes | None = None,
+    anonymous: bool = False,
+    mind: Referenceable | None = None,
+    legacy_auth: bool = False,
+    server_address: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 (covers three steps and names each)
     limits: Limits | None = None,
     dialects: Sequence[str] | None = None,
@@ -107,9 +135,21 @@ async def connect(
 ) -> RemoteReference:
     """Connects to a server and returns a reference to the object it serves.
 
+    With a token, or a name and a password, it logs in. Both sides then prove that they know the
+    secret, which does not travel.
+
     Args:
         address: ``"host:port"``; a numeric IPv6 host in brackets.
         token: The server's token, where it asks for one.
+        username: The name to log in with at a server of avatars.
+        password: The password for it.
+        anonymous: Log in as a guest at a server of avatars.
+        mind: An object of this side's that the avatar may call, or None.
+        legacy_auth: Log in with PB's own login, with MD5, at servers that have no better one, as
+            Twisted's.
+        server_address: The address that the server has on its own end, as ``host:port`` with a
+            numeric host, where a tunnel or a changed port leads to it. A login is good for one
+            address, so that nobody in between can use it.
         timeout: Seconds that connecting, the opening and the login may take together.
         limits: What the peer may cost.
         dialects: Names of the dialects to speak, in the order of preference.
@@ -117,28 +157,34 @@ async def connect(
         unsafe_tracebacks: Send tracebacks of this process with the failures of its methods.
 
     Returns:
-        The object. Its ``broker`` is the connection, and ``await ref.broker.close()`` ends it.
+        The object, or the avatar. Its ``broker`` is the connection, and
+        ``await ref.broker.close()`` ends it.
 
     Raises:
         ConnectError: There is no connection; the text says why.
         ConnectTimeout: The time was up.
-        UnauthorizedLogin: The server refused the token.
+        UnauthorizedLogin: The server refused the login, or could not prove itself.
         ValueError: The address cannot be read.
+        TypeError: It was said in two ways, or by half, who logs in.
     """
+    credentials = _credentials(token, username, password, anonymous)
     host, port = parse_address(address)
     where = format_address(host, port)
     factory = PBClientFactory(
-        unsafe_tracebacks, security=security, limits=limits, dialects=dialects
+        unsafe_tracebacks,
+        security=security,
+        limits=limits,
+        dialects=dialects,
+        legacy_auth=legacy_auth,
+        server_address=server_address,
     )
     connection: Connection | None = None
     try:
         async with asyncio.timeout(timeout):
             connection = await _open(factory, host, port, where)
-            root = await factory.getRootObject()
-            if token is None:
-                return root
-            served: RemoteReference = await login(root, token)
-            return served
+            if credentials is None:
+                return await factory.getRootObject()
+            return await factory.login(credentials, mind)
     except TimeoutError as error:
         if connection is not None:
             connection.abort()
@@ -169,24 +215,28 @@ async def _open(factory: PBClientFactory, host: str, port: int, where: str) -> C
     return connection
 
 
-async def login(root: RemoteReference, token: str, mind: Referenceable | None = None) -> Any:
-    """Logs in with a token and returns the object that is served.
+def _credentials(
+    token: str | None, username: str | None, password: str | bytes | None, anonymous: bool
+) -> Credentials | None:
+    if (token is not None) + (username is not None) + anonymous > 1:
+        raise TypeError("log in with one of token=, username= and anonymous=True, not with several")
+    if (username is None) != (password is None):
+        raise TypeError("username= and password= are given together")
+    if token is not None:
+        return UsernamePassword(TOKEN_USER, token)
+    if username is not None and password is not None:
+        return UsernamePassword(username, password)
+    return Anonymous() if anonymous else None
 
-    Args:
-        root: The root of a server that asks for its token.
-        token: The token.
-        mind: An object of this side's that the server may call, or None.
 
-    Raises:
-        UnauthorizedLogin: The token is wrong, or the server asks for none.
-    """
+def _as_seen_there(server_address: str) -> str:
+    host, port = parse_address(server_address)
     try:
-        challenge, challenger = await root.callRemote("login", TOKEN_USER)
-    except AttributeError:
-        raise UnauthorizedLogin(
-            "the login was refused: this server has no login, connect to it without a token"
+        return numeric_address(host, port)
+    except ValueError:
+        raise ValueError(
+            f"server_address={server_address!r} needs a number for the host, such as 127.0.0.1"
         ) from None
-    return await challenger.callRemote("respond", respond(challenge, token.encode()), mind)
 
 
 def _not_opened(connection: Connection) -> ConnectError:

@@ -7,12 +7,14 @@ was made. `call`, `close` and what references offer may be used from any thread.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from ..cred import Session
 from ..errors import DeadReferenceError, PBConnectionLost
 from ..failure import Failure
 from ..flavors import Referenceable, Root
@@ -32,7 +34,7 @@ from ..protocol.events import (
     PendingCall,
 )
 from ..refs import CachedRemotely, RemoteReference
-from .address import format_address
+from .address import format_address, numeric_address
 from .deferred import Deferred
 from .dispatch import run_call
 
@@ -65,6 +67,7 @@ class Connection(asyncio.Protocol):
     Attributes:
         machine: The protocol machine, which holds the tables.
         peer: The peer's address, as ``host:port``.
+        channel: The address of the side that listened, in the form in which both sides know it.
         lost: Whether the connection has ended.
         error: What the peer did wrong, where that ended the connection.
     """
@@ -93,12 +96,16 @@ class Connection(asyncio.Protocol):
             note=self._note_release,
         )
         self.peer = "nobody yet"
+        self.channel = ""
+        self._listening = listening
         self.lost = False
         self.error: Exception | None = None
         self._root = root
         self._opened = opened
         self._ended = ended
         self._watchers: list[tuple[RemoteReference | None, Callable[..., object]]] = []
+        # What the peer has logged in to, by the identity of what it was given for it.
+        self._sessions: dict[int, list[Session]] = {}
         self._tasks: set[asyncio.Future[Any]] = set()
         self._thread = 0
         self._flushing = False
@@ -118,6 +125,7 @@ class Connection(asyncio.Protocol):
         self._closed = self._loop.create_future()
         name = transport.get_extra_info("peername")
         self.peer = format_address(*name[:2]) if isinstance(name, tuple) else str(name or "a peer")
+        self.channel = _channel(transport.get_extra_info("sockname") if self._listening else name)
         if self._root is not None:
             self.machine.refs.named[ROOT] = self._root.rootObject(self)
         self._flush()
@@ -142,6 +150,9 @@ class Connection(asyncio.Protocol):
                 waiter.errback(self._lost_error(call, cause))
         for entry in ended.observed:
             _shielded(entry.stop)
+        for session in [each for sessions in self._sessions.values() for each in sessions]:
+            self._end_session(session)
+        self._sessions.clear()
         watchers, self._watchers = self._watchers, []
         for ref, callback in watchers:
             _shielded(callback, *(() if ref is None else (ref,)))
@@ -358,6 +369,25 @@ class Connection(asyncio.Protocol):
             log.error("the answer of a remote method cannot be sent: %s", failure.getErrorMessage())
         self._write_soon()
 
+    def begin_session(self, call: CallReceived, session: Session) -> None:
+        """Answers a login that has succeeded, and keeps its session until it ends."""
+        if self.lost or not call.wants_answer:
+            self._end_session(session)
+            return
+        self.machine.admit_peer()
+        failure = self.machine.answer(call.request_id, session.avatar, call.perspective)
+        if failure is None:
+            self._sessions.setdefault(id(session.avatar), []).append(session)
+        else:
+            log.error("an avatar cannot be sent: %s", failure.getErrorMessage())
+            self._end_session(session)
+        self._write_soon()
+
+    def _end_session(self, session: Session) -> None:
+        ended = _shielded(session.end)
+        if inspect.isawaitable(ended):
+            self.keep_task(asyncio.ensure_future(_logged(ended)))
+
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with why its method failed."""
         self.machine.fail(call.request_id, failure)
@@ -391,7 +421,8 @@ class Connection(asyncio.Protocol):
         _shielded(event.entry.stop)
 
     def _on_released(self, event: ObjectReleased) -> None:
-        pass
+        for session in self._sessions.pop(id(event.obj), ()):
+            self._end_session(session)
 
     def _on_not_understood(self, event: NotUnderstood) -> None:
         who = self.peer if event.by_peer else "this side"
@@ -434,8 +465,21 @@ def _as_luid(name: Any) -> Any:
     return name.encode("utf-8") if isinstance(name, str) else name
 
 
-def _shielded(callback: Callable[..., object], *args: object) -> None:
+def _channel(name: Any) -> str:
+    # A socket of another family, or one without a name, has no address that both ends could know.
+    return numeric_address(*name[:2]) if isinstance(name, tuple) else str(name or "")
+
+
+def _shielded(callback: Callable[..., object], *args: object) -> object:
     try:
-        callback(*args)
-    except Exception:  # the user's code; the others still have to be told
+        return callback(*args)
+    except (Exception, SystemExit):  # the user's code; the others still have to be told
+        log.exception("a callback of a connection failed")
+        return None
+
+
+async def _logged(awaitable: Any) -> None:
+    try:
+        await awaitable
+    except (Exception, SystemExit):  # as above
         log.exception("a callback of a connection failed")

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Coroutine
 from typing import Any, Protocol
 
+from ..cred import Session
 from ..errors import Error, NoSuchMethod, UnauthorizedLogin
 from ..failure import CopiedFailure, Failure
 from ..protocol.events import CallReceived
@@ -29,6 +30,9 @@ class Replies(Protocol):
 
     def reply(self, call: CallReceived, value: object) -> None:
         """Answers a call."""
+
+    def begin_session(self, call: CallReceived, session: Session) -> None:
+        """Answers a login that has succeeded."""
 
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with a failure."""
@@ -97,6 +101,8 @@ def _start(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
 def _succeeded(connection: Replies, call: CallReceived, value: object) -> None:
     if isinstance(value, Failure):
         _failed(connection, call, value)
+    elif isinstance(value, Session):
+        connection.begin_session(call, value)
     elif call.wants_answer:
         connection.reply(call, value)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+import secrets
 from collections.abc import Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
-from ..cred import TokenLogin, new_token
+from ..cred import LoginRoot, Portal, Salts, new_token, token_portal
 from ..flavors import Referenceable, Root
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
@@ -21,6 +23,11 @@ __all__ = ["PBServerFactory", "Server", "serve"]
 # Connections that may wait to be accepted. One peer opening many at once is the usual case here.
 _BACKLOG = 4096
 
+_BY_TOKEN = "connect with %pb_connect as the user who serves, or with pb.connect(..., token=...)"
+_BY_NAME = (
+    "connect with %pb_connect --user NAME, or with pb.connect(..., username=..., password=...)"
+)
+
 
 class PBServerFactory:
     """Makes the protocol of each connection, for ``loop.create_server``.
@@ -30,32 +37,42 @@ class PBServerFactory:
         await loop.create_server(pb.PBServerFactory(Echoer()), port=8800)
 
     Args:
-        root: The object to serve.
+        root: The object to serve, or a `Portal`, which serves an avatar to each user.
         unsafeTracebacks: Send tracebacks of this process with the failures of its methods.
         security: What may come in; PB's global options where it is None.
         limits: What each peer may cost.
         dialects: Names of the dialects to offer, in the order of preference.
         token: Serve the object only to peers that log in with this token.
+        legacy_auth: Also take PB's own login, with MD5, which is all that Twisted's clients have.
 
     Attributes:
-        root: The object that is served.
+        root: The object or the portal that is served.
+        anonymous: Whether anybody may use the object.
         connections: The connections that are open.
     """
 
     def __init__(
         self,
-        root: Referenceable,
+        root: Referenceable | Portal,
         unsafeTracebacks: bool = False,
         security: SecurityOptions | None = None,
         *,
         limits: Limits | None = None,
         dialects: Sequence[str] | None = None,
         token: str | None = None,
+        legacy_auth: bool = False,
     ) -> None:
         _check_root(root)
+        if token is not None and isinstance(root, Portal):
+            raise TypeError("a portal has checkers of its own: serve it without a token")
+        if token == "":
+            raise ValueError("the token is empty: leave it out, and one is made")
         self.root = root
+        self.anonymous = token is None and not isinstance(root, Portal)
         self.connections: set[Connection] = set()
         self._token = token
+        self._legacy_auth = legacy_auth
+        self._salts = Salts(secrets.token_bytes(32))
         self._options: dict[str, Any] = {
             "unsafe_tracebacks": unsafeTracebacks,
             "security": security,
@@ -68,7 +85,7 @@ class PBServerFactory:
         connection = Connection(
             listening=True,
             root=_RootOf(self),
-            guarded=self._token is not None,
+            guarded=not self.anonymous,
             ended=self.connections.discard,
             **self._options,
         )
@@ -77,14 +94,21 @@ class PBServerFactory:
 
     def root_for(self, connection: Connection) -> Referenceable:
         """Returns what one connection is offered: the object, or the login before it."""
-        if self._token is None:
-            return _root_object(self.root, connection)
-
-        def admit() -> Referenceable:
-            connection.machine.admit_peer()
-            return _root_object(self.root, connection)
-
-        return TokenLogin(self._token, admit)
+        root = self.root
+        if isinstance(root, Portal):
+            portal, advice = root, _BY_NAME
+        elif self._token is None:
+            return _root_object(root, connection)
+        else:
+            served = partial(_root_object, root, connection)
+            portal, advice = token_portal(self._token, served), _BY_TOKEN
+        return LoginRoot(
+            portal,
+            self._salts,
+            connection.channel,
+            legacy_auth=self._legacy_auth,
+            advice=advice,
+        )
 
 
 class _RootOf(Root):
@@ -104,10 +128,10 @@ class Server:
     It is an async context manager, which closes the server at its end.
 
     Attributes:
-        root: The object.
+        root: The object, or the portal.
         host: The address that it is served on.
         port: The port.
-        token: What a peer must know; None where anybody may connect.
+        token: What a peer must know; None where anybody may connect, and for a portal.
         closed: Whether it was closed.
     """
 
@@ -132,7 +156,7 @@ class Server:
     @property
     def anonymous(self) -> bool:
         """Whether anybody who reaches the address may use the object."""
-        return self.token is None
+        return self._factory.anonymous
 
     @property
     def connections(self) -> tuple[Connection, ...]:
@@ -167,12 +191,13 @@ class Server:
 
 
 async def serve(
-    root: Referenceable,
+    root: Referenceable | Portal,
     host: str = "127.0.0.1",
     port: int = 0,
     *,
     anonymous: bool = True,
     token: str | None = None,
+    legacy_auth: bool = False,
     insecure: bool = False,
     limits: Limits | None = None,
     dialects: Sequence[str] | None = None,
@@ -182,12 +207,13 @@ async def serve(
     """Serves an object, on the running event loop.
 
     Args:
-        root: The object; its class derives from `Root` or `Referenceable`.
+        root: The object; its class derives from `Root` or `Referenceable`. Or a `Portal`.
         host: The address to listen on.
         port: The port; 0 takes one that is free.
         anonymous: Whether anybody who reaches the address may use the object. Where not, peers
-            log in with a token.
+            log in with a token. A portal says by itself who may log in.
         token: The token; a random one is made where it is needed and not given.
+        legacy_auth: Also take PB's own login, with MD5, which is all that Twisted's clients have.
         insecure: Allow an address that other machines reach, although nothing is encrypted.
         limits: What each peer may cost.
         dialects: Names of the dialects to offer, in the order of preference.
@@ -208,7 +234,7 @@ async def serve(
             f"{host!r} can be reached from other machines and nothing would be encrypted: "
             "serve on 127.0.0.1, or pass insecure=True if you mean it"
         )
-    if token is None and not anonymous:
+    if token is None and not anonymous and not isinstance(root, Portal):
         token = new_token()
     factory = PBServerFactory(
         root,
@@ -217,6 +243,7 @@ async def serve(
         limits=limits,
         dialects=dialects,
         token=token,
+        legacy_auth=legacy_auth,
     )
     loop = asyncio.get_running_loop()
     # One address, so that one port serves it: "localhost" may have several.
@@ -240,6 +267,8 @@ def _cannot_listen(error: OSError, host: str, port: int) -> str:
 def _check_root(root: object) -> None:
     if isinstance(root, type):
         raise TypeError(f"{root.__name__} is a class: serve an instance, {root.__name__}()")
+    if isinstance(root, Portal):
+        return
     if not isinstance(root, Referenceable) and not callable(getattr(root, "rootObject", None)):
         raise TypeError(
             f"{type(root).__name__} objects cannot be served: derive the class from pb.Root "

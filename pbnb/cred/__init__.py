@@ -1,6 +1,25 @@
-"""Login: who may have the root object."""
+"""Login: who somebody is, and what they reach."""
 
-from .challenge import Challenger, new_challenge, respond
-from .token import TOKEN_USER, TokenLogin, new_token
+from . import checkers
+from .checkers import AllowAnonymousAccess, PasswordChecker
+from .credentials import Anonymous, UsernamePassword
+from .login import LoginRoot, Salts
+from .portal import IPerspective, Portal
+from .session import Session
+from .token import TOKEN_USER, new_token, token_portal
 
-__all__ = ["TOKEN_USER", "Challenger", "TokenLogin", "new_challenge", "new_token", "respond"]
+__all__ = [
+    "TOKEN_USER",
+    "AllowAnonymousAccess",
+    "Anonymous",
+    "IPerspective",
+    "LoginRoot",
+    "PasswordChecker",
+    "Portal",
+    "Salts",
+    "Session",
+    "UsernamePassword",
+    "checkers",
+    "new_token",
+    "token_portal",
+]

@@ -1,22 +1,19 @@
-"""PB's challenge and response.
+"""PB's own challenge and response, for peers that know nothing better.
 
 ``root.login(username)`` gives a tuple of 16 random bytes and a challenger;
 ``challenger.respond(response, mind)`` gives the avatar, where the response is
-``md5(md5(password) + challenge)``. MD5 is what the wire asks for; with a random token for a
-password it is as hard to invert as the token is to guess.
+``md5(md5(password) + challenge)``. MD5 is what that wire asks for, the server proves nothing,
+and the response can be relayed: between peers of pbnb there is `pbnb.cred.scram` instead.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable
-from typing import Any
 
-from ..errors import UnauthorizedLogin
-from ..flavors import Referenceable
+from .credentials import PasswordCredentials, as_bytes
 
-__all__ = ["CHALLENGE_BYTES", "Challenger", "new_challenge", "respond"]
+__all__ = ["CHALLENGE_BYTES", "Challenge", "new_challenge", "respond"]
 
 CHALLENGE_BYTES = 16
 
@@ -32,48 +29,45 @@ def new_challenge(noise: bytes) -> bytes:
     return noise[:CHALLENGE_BYTES]
 
 
-def respond(challenge: bytes, password: bytes) -> bytes:
+def respond(challenge: bytes, password: str | bytes) -> bytes:
     """Returns the response that proves knowledge of a password.
 
     Args:
         challenge: What the server sent.
         password: The secret, which itself never travels.
     """
-    return _md5(_md5(password) + challenge)
+    return _md5(_md5(as_bytes(password)) + challenge)
+
+
+class Challenge(PasswordCredentials):
+    """What a client has responded to a challenge, for a checker to check.
+
+    Args:
+        username: The name.
+        challenge: What was sent.
+        response: What came back.
+
+    Attributes:
+        username: The name.
+        checked: Whether one of the two methods was called at all.
+    """
+
+    def __init__(self, username: str, challenge: bytes, response: bytes) -> None:
+        self.username = username
+        self.checked = False
+        self._challenge = challenge
+        self._response = response
+
+    def checkPassword(self, password: str | bytes) -> bool:
+        """Returns whether the response was made with a password."""
+        return self.checkMD5Password(_md5(as_bytes(password)))
+
+    def checkMD5Password(self, digest: bytes) -> bool:
+        """Returns whether the response was made with the password of an MD5 digest."""
+        self.checked = True
+        return hmac.compare_digest(_md5(digest + self._challenge), self._response)
 
 
 def _md5(data: bytes) -> bytes:
     # Hosts whose OpenSSL forbids MD5 for signatures still have it for other uses.
     return hashlib.md5(data, usedforsecurity=False).digest()
-
-
-class Challenger(Referenceable):
-    """Waits for the response to one challenge; it may be tried once.
-
-    Args:
-        challenge: What was sent.
-        password: What the response has to prove; None for a user who does not exist, whose
-            login takes as long and fails in the same words.
-        admit: Called as ``admit(mind)`` when the response is right; returns the avatar.
-    """
-
-    def __init__(
-        self, challenge: bytes, password: bytes | None, admit: Callable[[Any], Any]
-    ) -> None:
-        self._expected = respond(challenge, password or b"")
-        self._known = password is not None
-        self._admit = admit
-        self._spent = False
-
-    def remote_respond(self, response: object, mind: Any = None) -> Any:
-        """Returns the avatar, or refuses the login without saying what was wrong.
-
-        Raises:
-            UnauthorizedLogin: User or password are wrong, or the challenge was used before.
-        """
-        spent, self._spent = self._spent, True
-        given = response if isinstance(response, bytes) else b""
-        right = hmac.compare_digest(self._expected, given)
-        if spent or not right or not self._known:
-            raise UnauthorizedLogin("the login was refused")
-        return self._admit(mind)

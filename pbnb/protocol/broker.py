@@ -115,6 +115,7 @@ class Broker:
         self.closed = False
         self._unsafe_tracebacks = unsafe_tracebacks
         self._last_request = 0
+        self._released: list[object] = []
         self._out: list[Any] = []
         self._wire: Dialect
         self._handshake: Handshake | None = Handshake(
@@ -138,6 +139,8 @@ class Broker:
         It may be called again while an event is still being handled, as a nested event loop does.
         """
         while not (self.broken or self.closed):
+            if self._released:
+                return ObjectReleased(self._released.pop(0))
             try:
                 if self._handshake is not None:
                     return self._open()
@@ -440,7 +443,7 @@ class Broker:
             value = self._unjelly(tree[2], call.ref.perspective)
         except (InsecureJelly, LimitExceeded) as error:
             value = Failure.of(error)
-        self.refs.unpin(call.pinned)
+        self._released += self.refs.unpin(call.pinned)
         if isinstance(value, Failure):
             return ErrorReceived(call, value)
         return AnswerReceived(call, value)
@@ -453,7 +456,7 @@ class Broker:
             value = self._unjelly(tree[2], call.ref.perspective, security)
         except (InsecureJelly, LimitExceeded) as error:
             value = error
-        self.refs.unpin(call.pinned)
+        self._released += self.refs.unpin(call.pinned)
         return ErrorReceived(call, _as_failure(value))
 
     def _answered(self, tree: list[Any]) -> PendingCall:

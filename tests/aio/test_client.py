@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pbnb as pb
-from pbnb.aio.client import login
+from pbnb.aio.login import log_in
 from tests.support.serving import served, until
 
 
@@ -159,10 +159,10 @@ def test_without_a_token_only_the_login_can_be_called() -> None:
                 await ref.callRemote("echo", 1)
             with pytest.raises(pb.UnauthorizedLogin):
                 await ref.callRemote("loginAnonymous", None)
-            _, challenger = await ref.callRemote("login", b"somebody")
-            with pytest.raises(pb.UnauthorizedLogin):
-                await challenger.callRemote("respond", b"x" * 16, None)
-            assert (await login(ref, server.token)).luid != b"root"  # type: ignore[arg-type]
+            with pytest.raises(pb.UnauthorizedLogin, match="legacy_auth=True"):
+                await ref.callRemote("login", b"pbnb")
+            mine = pb.UsernamePassword("pbnb", server.token or "")
+            assert (await log_in(ref, mine)).luid != b"root"
             await ref.broker.close()
 
     asyncio.run(main())

@@ -14,7 +14,7 @@ from tests.interop.served import Served
 def test_logging_in_at_a_twisted_server() -> None:
     async def main() -> None:
         async with twisted_server(PASSWORD) as peer:
-            avatar = await pb.connect(peer.address, token=PASSWORD)
+            avatar = await pb.connect(peer.address, token=PASSWORD, legacy_auth=True)
             assert await avatar.callRemote("whoami") == "pbnb"
             assert await avatar.callRemote("echo", ["text", b"bytes"]) == ["text", b"bytes"]
             await avatar.broker.close()
@@ -27,7 +27,7 @@ def test_a_twisted_server_refuses_a_wrong_token() -> None:
     async def main() -> None:
         async with twisted_server(PASSWORD) as peer:
             with pytest.raises(pb.UnauthorizedLogin):
-                await pb.connect(peer.address, token="wrong")
+                await pb.connect(peer.address, token="wrong", legacy_auth=True)
 
     asyncio.run(main())
 
@@ -35,7 +35,7 @@ def test_a_twisted_server_refuses_a_wrong_token() -> None:
 def test_a_twisted_client_logs_in_with_the_token() -> None:
     async def main() -> None:
         served = Served()
-        async with await pb.serve(served, anonymous=False) as server:
+        async with await pb.serve(served, anonymous=False, legacy_auth=True) as server:
             served.server = server
             assert len(server.token) >= 20
             assert await run_twisted(server.port, "pb2", server.token) == {
@@ -49,7 +49,7 @@ def test_a_twisted_client_logs_in_with_the_token() -> None:
 def test_a_twisted_client_with_a_wrong_token_is_refused() -> None:
     async def main() -> None:
         served = Served()
-        async with await pb.serve(served, anonymous=False) as server:
+        async with await pb.serve(served, anonymous=False, legacy_auth=True) as server:
             found = await run_twisted(server.port, "pb1", "wrong")
         assert found["refused"]["trapped"] == ["UnauthorizedLogin"]
         assert served.two.given == []
@@ -60,7 +60,7 @@ def test_a_twisted_client_with_a_wrong_token_is_refused() -> None:
 def test_without_logging_in_nothing_is_reached() -> None:
     async def main() -> None:
         served = Served()
-        async with await pb.serve(served, anonymous=False) as server:
+        async with await pb.serve(served, anonymous=False, legacy_auth=True) as server:
             async with twisted_client(server.port, "pb1") as peer:
                 assert await peer.results() == {}
         assert served.two.given == []

@@ -1,0 +1,38 @@
+"""A login that has succeeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ..flavors import AsReferenceable, Serializable
+
+__all__ = ["Session"]
+
+
+class Session:
+    """What somebody has logged in to; it ends once.
+
+    A login method returns it to the connection, which sends `avatar` and calls `end` when the
+    peer has let go of that, or is gone, or could not be sent it.
+
+    Args:
+        avatar: The avatar.
+        logout: What to call at the end.
+
+    Attributes:
+        avatar: What the peer is given: the avatar, or its ``perspective_`` methods by reference.
+    """
+
+    __slots__ = ("_logout", "avatar")
+
+    def __init__(self, avatar: Any, logout: Callable[[], Any]) -> None:
+        # One reference for each login, so that each has an end of its own.
+        sendable = isinstance(avatar, Serializable)
+        self.avatar: Any = avatar if sendable else AsReferenceable(avatar, "perspective")
+        self._logout: Callable[[], Any] | None = logout
+
+    def end(self) -> Any:
+        """Calls the logout, the first time; returns what it returns, perhaps an awaitable."""
+        logout, self._logout = self._logout, None
+        return None if logout is None else logout()
