@@ -110,6 +110,8 @@ class Connection(asyncio.Protocol):
         self._thread = 0
         self._flushing = False
         self._releasing = False
+        self._full = False
+        self._paced: list[Callable[[], bool]] = []
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
         self._closed: asyncio.Future[None]
@@ -156,9 +158,21 @@ class Connection(asyncio.Protocol):
         watchers, self._watchers = self._watchers, []
         for ref, callback in watchers:
             _shielded(callback, *(() if ref is None else (ref,)))
+        self.resume_writing()
         _shielded(self._ended, self)
         if not self._closed.done():
             self._closed.set_result(None)
+
+    def pause_writing(self) -> None:
+        """Holds what is paced, because the peer reads too slowly; called by the event loop."""
+        self._full = True
+
+    def resume_writing(self) -> None:
+        """Lets what is paced go on; called by the event loop."""
+        self._full = False
+        paced, self._paced = self._paced, []
+        for step in paced:
+            self._loop.call_soon(self._run_step, step)
 
     def _lost_error(self, call: PendingCall, cause: Exception | None) -> PBConnectionLost:
         because = f": {cause}" if cause is not None else ""
@@ -341,6 +355,36 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self.machine.queued and not self.lost:
             self._transport.writelines(self.machine.data_to_send())
+
+    def run_paced(self, step: Callable[[], bool]) -> None:
+        """Runs a step again and again, as fast as the peer reads, until it returns False.
+
+        The first runs at once, each other one in a turn of the loop of its own and only while
+        there is room in the transport's buffer. When the connection ends, the step is run once
+        more, and has to look at `lost`.
+
+        Args:
+            step: Sends something, and returns whether there is more to come.
+        """
+        if threading.get_ident() == self._thread:
+            self._run_step(step)
+        else:
+            self.call_soon(self._run_step, step)
+
+    def _run_step(self, step: Callable[[], bool]) -> None:
+        # What the step before this one has said may be what fills the buffer.
+        self._flush()
+        if self._full and not self.lost:
+            self._paced.append(step)
+        elif step():
+            self._loop.call_soon(self._run_step, step)
+
+    def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
+        """Runs a callback in the connection's loop, soon; from any thread, and from finalizers."""
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:  # the loop is closed, and the connection with it
+            pass
 
     def _note_release(self) -> None:
         # From a finalizer: in any thread, at any moment, perhaps while the loop is closing.
