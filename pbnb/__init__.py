@@ -20,7 +20,9 @@ from .aio.address import parse_address
 from .aio.client import PBClientFactory, connect
 from .aio.connection import Connection
 from .aio.deferred import Deferred
+from .aio.paging import CallbackPageCollector, FilePager, Pager, StringPager, getAllPages
 from .aio.server import PBServerFactory, Server, serve
+from .aio.util import LocalAsRemote, LocalAsyncForwarder, LocalMethod
 from .cred import (
     AllowAnonymousAccess,
     Anonymous,
@@ -78,6 +80,7 @@ __all__ = [
     "Avatar",
     "BananaError",
     "Cacheable",
+    "CallbackPageCollector",
     "ConnectError",
     "ConnectTimeout",
     "Connection",
@@ -87,17 +90,22 @@ __all__ = [
     "Deferred",
     "Error",
     "Failure",
+    "FilePager",
     "IPerspective",
     "InsecureJelly",
     "Jellyable",
     "LimitExceeded",
     "Limits",
+    "LocalAsRemote",
+    "LocalAsyncForwarder",
+    "LocalMethod",
     "LocalProtocolError",
     "LoginFailed",
     "NoSuchMethod",
     "PBClientFactory",
     "PBConnectionLost",
     "PBServerFactory",
+    "Pager",
     "PasswordChecker",
     "Portal",
     "ProtocolError",
@@ -112,6 +120,7 @@ __all__ = [
     "SecurityOptions",
     "Serializable",
     "Server",
+    "StringPager",
     "Unauthorized",
     "UnauthorizedLogin",
     "Unjellyable",
@@ -121,6 +130,7 @@ __all__ = [
     "banana",
     "checkers",
     "connect",
+    "getAllPages",
     "global_security",
     "jelly",
     "load_ipython_extension",

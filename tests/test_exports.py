@@ -25,6 +25,9 @@ PUBLIC = {
     # logging in
     *("Portal", "checkers", "PasswordChecker", "AllowAnonymousAccess", "IPerspective"),
     *("UsernamePassword", "Anonymous"),
+    # long values, and objects of this process in a reference's place
+    *("Pager", "StringPager", "FilePager", "CallbackPageCollector", "getAllPages"),
+    *("LocalAsRemote", "LocalMethod", "LocalAsyncForwarder"),
     # results
     *("Deferred", "Failure", "CopiedFailure"),
     # errors
