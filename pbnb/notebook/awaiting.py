@@ -8,7 +8,8 @@ that IPython has made of ``ref = %pb_connect name``, which is
 
 is changed once more wherever Python allows ``await``: at the top level of a cell that the kernel
 runs itself, and inside ``async def``. Everywhere else it stays, and the magic waits as
-`pbnb.notebook.blocking` describes.
+`pbnb.notebook.blocking` describes. The same is done with ``run_cell_magic``, which IPython makes
+of a cell that begins with ``%%``.
 """
 
 from __future__ import annotations
@@ -28,7 +29,10 @@ __all__ = ["PLAIN", "AwaitingCells", "rewrite"]
 PLAIN = "get_ipython().run_line_magic"
 """What IPython writes for a line magic, up to the arguments."""
 
-_CALLED = ast.dump(ast.parse(PLAIN, mode="eval").body)
+_PLAIN_CELL = "get_ipython().run_cell_magic"
+# How many arguments it writes.
+_ARGUMENTS = {PLAIN: 2, _PLAIN_CELL: 3}
+_CALLED = {ast.dump(ast.parse(plain, mode="eval").body): plain for plain in _ARGUMENTS}
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,7 @@ class _Call:
     """One use of a magic in a cell, and what stands around it."""
 
     node: ast.Call
+    plain: str
     may_await: bool
     is_statement: bool
 
@@ -43,20 +48,22 @@ class _Call:
 class _Calls(ast.NodeVisitor):
     """Collects the uses of some magics in a cell."""
 
-    def __init__(self, names: Collection[str], may_await: bool) -> None:
-        self.names = names
+    def __init__(
+        self, names: Collection[str], cell_names: Collection[str], may_await: bool
+    ) -> None:
+        self.names = {PLAIN: names, _PLAIN_CELL: cell_names}
         self.may_await = may_await
         self.found: list[_Call] = []
 
     def visit_Expr(self, node: ast.Expr) -> None:
-        if self._is_use(node.value):
-            self._add(node.value, is_statement=True)
+        if plain := self._used_in(node.value):
+            self._add(node.value, plain, is_statement=True)
         else:
             self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> None:
-        if self._is_use(node):
-            self._add(node, is_statement=False)
+        if plain := self._used_in(node):
+            self._add(node, plain, is_statement=False)
         else:
             self.generic_visit(node)
 
@@ -84,19 +91,20 @@ class _Calls(ast.NodeVisitor):
         finally:
             self.may_await = before
 
-    def _is_use(self, node: ast.expr) -> bool:
-        return (
-            isinstance(node, ast.Call)
-            and ast.dump(node.func) == _CALLED
-            and len(node.args) == 2
-            and not node.keywords
-            and isinstance(node.args[0], ast.Constant)
-            and node.args[0].value in self.names
-        )
+    def _used_in(self, node: ast.expr) -> str | None:
+        """Returns how a magic is called that waits, or None for everything else."""
+        if not isinstance(node, ast.Call) or node.keywords:
+            return None
+        plain = _CALLED.get(ast.dump(node.func))
+        if plain is None or len(node.args) != _ARGUMENTS[plain]:
+            return None
+        name = node.args[0]
+        waits = isinstance(name, ast.Constant) and name.value in self.names[plain]
+        return plain if waits else None
 
-    def _add(self, node: ast.expr, *, is_statement: bool) -> None:
+    def _add(self, node: ast.expr, plain: str, *, is_statement: bool) -> None:
         assert isinstance(node, ast.Call)
-        self.found.append(_Call(node, self.may_await, is_statement))
+        self.found.append(_Call(node, plain, self.may_await, is_statement))
 
 
 def rewrite(
@@ -104,6 +112,7 @@ def rewrite(
     owner: str,
     names: Collection[str],
     quiet: Collection[str] = (),
+    cell_names: Collection[str] = (),
     *,
     top_level_await: bool,
 ) -> str:
@@ -114,13 +123,14 @@ def rewrite(
         owner: The expression that finds the object with the method ``later``.
         names: The magics to look for.
         quiet: Those of them whose value is not shown below a line that is nothing else.
+        cell_names: Those of them that are also used with ``%%``.
         top_level_await: Whether the cell may await outside of functions.
     """
     try:
         tree = ast.parse(source)
     except (SyntaxError, ValueError):
         return source  # IPython shows what is wrong with it
-    calls = _Calls(names, top_level_await)
+    calls = _Calls(names, cell_names, top_level_await)
     calls.visit(tree)
     # Columns are counted in bytes of UTF-8, lines as the parser counts them.
     lines = [line.encode() for line in source.split("\n")]
@@ -142,9 +152,9 @@ def _rewrite_one(lines: list[bytes], call: _Call, owner: str, quiet: Collection[
         line[node.end_col_offset :],
     )
     # Somebody may write such a call by hand, spaced or inside an f-string.
-    if not text.startswith(f"{PLAIN}(".encode()) or not text.endswith(b")"):
+    if not text.startswith(f"{call.plain}(".encode()) or not text.endswith(b")"):
         return
-    arguments = text[len(PLAIN) + 1 : -1]
+    arguments = text[len(call.plain) + 1 : -1]
     if call.is_statement and node.args[0].value in quiet:
         # It will have printed one line already.
         arguments += b", quiet=True"
@@ -160,6 +170,7 @@ class AwaitingCells:
         owner: The expression that finds the object with the method ``later``.
         names: The magics that wait.
         quiet: Those of them whose value is not shown below a line that is nothing else.
+        cell_names: Those of them that are also used with ``%%``.
     """
 
     def __init__(
@@ -168,18 +179,27 @@ class AwaitingCells:
         owner: str,
         names: Collection[str],
         quiet: Collection[str] = (),
+        cell_names: Collection[str] = (),
     ) -> None:
         self._shell = shell
         self._owner = owner
         self._names = names
         self._quiet = quiet
+        self._cell_names = cell_names
 
     def __call__(self, lines: list[str]) -> list[str]:
         source = "".join(lines)
         if not any(name in source for name in self._names):
             return lines
         may_await = self._cell_may_await()
-        changed = rewrite(source, self._owner, self._names, self._quiet, top_level_await=may_await)
+        changed = rewrite(
+            source,
+            self._owner,
+            self._names,
+            self._quiet,
+            self._cell_names,
+            top_level_await=may_await,
+        )
         return changed.splitlines(keepends=True)
 
     def _cell_may_await(self) -> bool:

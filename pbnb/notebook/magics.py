@@ -1,4 +1,4 @@
-"""The magics: ``%pb_serve``, ``%pb_connect``, ``%pb_stop`` and ``%pb_status``."""
+"""The magics: ``%pb_serve``, ``%pb_connect``, ``%pb_stop``, ``%pb_status`` and ``%%pb_peer``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,14 @@ from weakref import WeakSet
 
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
-from IPython.core.magic import Magics, line_magic, magics_class, needs_local_scope, no_var_expand
+from IPython.core.magic import (
+    Magics,
+    line_cell_magic,
+    line_magic,
+    magics_class,
+    needs_local_scope,
+    no_var_expand,
+)
 from traitlets import Float
 
 from ..aio.client import connect
@@ -30,6 +37,7 @@ from .destination import address_of, destination, targets
 from .interrupts import InterruptWaker
 from .journal import Journal
 from .lines import split_serve, takes, without_comment
+from .peer_commands import PeerCommands
 from .serving import PORTS, Serving, Servings
 from .wording import announcement, described, status
 
@@ -61,12 +69,15 @@ class PBMagics(Magics):
         self.servings = Servings()
         self.connections: WeakSet[Connection] = WeakSet()
         self.waker = InterruptWaker()
+        self.peers = PeerCommands(shell)
         self.plans: dict[str, Callable[[str, Mapping[str, Any]], _Plan]] = {
             "pb_serve": self._plan_serve,
             "pb_connect": self._plan_connect,
             "pb_stop": self._plan_stop,
         }
-        self._cells = AwaitingCells(shell, _OWNER, tuple(self.plans), quiet=["pb_serve"])
+        self._cells = AwaitingCells(
+            shell, _OWNER, (*self.plans, "pb_peer"), quiet=["pb_serve"], cell_names=["pb_peer"]
+        )
         self._journal = Journal()
         self._completion = Completion(
             shell,
@@ -74,6 +85,7 @@ class PBMagics(Magics):
                 "pb_serve": lambda: [*self._variables(), *self._options("pb_serve")],
                 "pb_connect": lambda: [*targets(), *self._options("pb_connect")],
                 "pb_stop": lambda: [*(each.target for each in self.servings.open()), "all"],
+                "pb_peer": lambda: [*self.peers.names(), *self._options("pb_peer")],
             },
         )
 
@@ -86,6 +98,7 @@ class PBMagics(Magics):
 
     def uninstall(self) -> None:
         """Takes back what `install` has added, and ends what is served."""
+        self.peers.stop_all()
         loop = kernel_loop(self.ipython)
         if loop.is_running():
             # Nobody waits: the magic that unloads is not one of ours, and cannot be awaited.
@@ -160,23 +173,53 @@ class PBMagics(Magics):
         held = [connection.peer for connection in self.connections if not connection.lost]
         print("\n".join(status(self.servings.open(), held)))
 
-    def later(self, name: str, line: str, quiet: bool = False) -> Coroutine[Any, Any, Any]:
+    @takes(
+        name={"nargs": "?", "metavar": "NAME", "help": "what to call the peer"},
+        list={"action": "store_true", "help": "list the peers"},
+        stop={"action": "store_true", "help": "end the peer"},
+        restart={"action": "store_true", "help": "end the peer, and start it again, empty"},
+    )
+    @line_cell_magic
+    def pb_peer(self, line: str, cell: str | None = None) -> None:
+        """Runs a cell in a companion process, which is there to serve or to call.
+
+        A cell that begins with ``%%pb_peer NAME`` runs in the peer of that name, and what it
+        prints, shows and raises appears below it. The peer is started when it is first named. It
+        is a kernel with variables and a loop of its own, where pbnb is loaded and cells can
+        await; it ends with this kernel.
+
+        ``%pb_peer NAME`` shows what has been printed there since, such as by methods that were
+        called. An interrupt of a cell that waits for a peer interrupts what the peer runs.
+        """
+        self._now("pb_peer", line, cell=cell)
+
+    def later(
+        self, name: str, line: str, cell: str | None = None, *, quiet: bool = False
+    ) -> Coroutine[Any, Any, Any]:
         """Begins a magic for a cell that awaits it.
 
         Args:
             name: The name of the magic.
             line: What follows it.
+            cell: The lines below it, if it is a magic of a whole cell.
             quiet: Whether there shall be no value for the cell to display.
         """
         if name != "pb_serve":
             # As run_line_magic does, for the caller of this method.
             expand: Callable[..., str] = self.ipython.var_expand
             line = expand(line, 1)
-        return self._later(self.plans[name](line, sys._getframe(1).f_locals), quiet)
+        return self._later(self._plan(name, line, cell, sys._getframe(1).f_locals), quiet)
 
-    def _now(self, name: str, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+    def _now(
+        self,
+        name: str,
+        line: str,
+        local_ns: Mapping[str, Any] | None = None,
+        *,
+        cell: str | None = None,
+    ) -> Any:
         """Runs a magic for code that cannot await it."""
-        plan = self.plans[name](line, local_ns or {})
+        plan = self._plan(name, line, cell, local_ns or {})
         loop = kernel_loop(self.ipython)
         self.waker.arm(loop)
         with _shown_in_one_sentence():
@@ -188,6 +231,12 @@ class PBMagics(Magics):
         with _shown_in_one_sentence():
             value = await wait(plan.start, loop)
         return None if quiet else value
+
+    def _plan(self, name: str, line: str, cell: str | None, local_ns: Mapping[str, Any]) -> _Plan:
+        if name == "pb_peer":
+            args = self._parse(name, without_comment(line).split())
+            return _Plan(self.peers.plan(args, cell))
+        return self.plans[name](line, local_ns)
 
     def _plan_serve(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
         expression, options = split_serve(line)
@@ -289,7 +338,8 @@ def _shown_in_one_sentence() -> Iterator[None]:
 
 def _show_as(error: BaseException, text: str) -> None:
     # IPython asks an exception for this. It may be of anybody's class, so the instance gets it.
-    error._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]
+    if not hasattr(error, "_render_traceback_"):
+        error._render_traceback_ = lambda: [text]  # type: ignore[attr-defined]
 
 
 def load_ipython_extension(shell: InteractiveShell) -> None:

@@ -45,6 +45,7 @@ class Cell:
     evalue: str | None = None
     traceback: str = ""
     payload: list[dict[str, Any]] = field(default_factory=list)
+    displays: list[dict[str, Any]] = field(default_factory=list)
     idle: bool = False
 
     @property
@@ -182,6 +183,8 @@ class Kernel:
                 setattr(cell, content["name"], getattr(cell, content["name"]) + content["text"])
             case "execute_result":
                 cell.result = content["data"]["text/plain"]
+            case "display_data":
+                cell.displays.append(content)
             case "error":
                 cell.ename, cell.evalue = content["ename"], content["evalue"]
                 cell.traceback = "\n".join(content["traceback"])
