@@ -17,7 +17,7 @@ Each line is a value and what it becomes; text is UTF-8::
     Viewable                     ["remote", luid] of its ViewPoint for the perspective
     Copyable, Cacheable          see pbnb.jelly.copies
     Failure                      [CopyableFailure, state]; see pbnb.jelly.failures
-    class                        ["class", "module.Name"], where it is allowed
+    class, module                ["class", "module.Name"], ["module", name], where it is allowed
     met again                    ["reference", n, first] there, ["dereference", n] here
 
 ``n`` counts from 1 in the order in which repetitions are met. Containers and instances are
@@ -29,6 +29,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from decimal import Decimal
+from types import ModuleType
 from typing import Any
 
 from ..errors import InsecureJelly, wire_name
@@ -236,6 +237,15 @@ def _jelly_class(jellier: Jellier, obj: type) -> Tree:
     return _class(obj)
 
 
+def _jelly_module(jellier: Jellier, obj: ModuleType) -> Tree:
+    name = obj.__name__.encode("utf-8")
+    if jellier.security.modules.get(name) is not obj:
+        raise InsecureJelly(
+            f"the module {obj.__name__} is not sent: allow it with SecurityOptions.allowModules"
+        )
+    return [b"module", name]
+
+
 def _words(tag: bytes, *names: str) -> Callable[[Any], Tree]:
     def words(obj: Any) -> Tree:
         if getattr(obj, "tzinfo", None) is not None:
@@ -313,6 +323,7 @@ FLAVORS: dict[type, Callable[[Jellier, Any], Tree | None]] = {
     RemoteReference: _jelly_reference,
     Failure: _jelly_failure,
     type: _jelly_class,
+    ModuleType: _jelly_module,
 }
 BY_VALUE: dict[type, Callable[[Jellier, Any, list[Tree]], None]] = {
     Cacheable: fill_cacheable,
