@@ -378,9 +378,9 @@ def atoms() -> st.SearchStrategy[Any]:
         st.decimals(allow_nan=False, allow_infinity=False, places=3).filter(
             lambda number: number != 0
         ),
-        st.datetimes(),
+        st.datetimes().map(lambda moment: moment.replace(fold=0)),  # PB has no place for it
         st.dates(),
-        st.times(),
+        st.times().map(lambda time: time.replace(fold=0)),
         st.timedeltas(),
     )
 
@@ -415,12 +415,20 @@ def through_the_wire(value: Any) -> Any:
 @given(values())
 def test_values_survive_the_wire(value: Any) -> None:
     made = through_the_wire(value)
-    assert same(made, value)
-    assert repr(jelly(made)) == repr(jelly(value)) or has_sets(value)
+    assert made == value
+    assert described(made) == described(value)
 
 
-def has_sets(value: Any) -> bool:
-    return "set(" in repr(value) or "frozenset" in repr(value)
+def described(value: Any) -> Any:
+    """Returns a description that tells 1 from True and 1.0, and forgets the order of sets."""
+    kind = type(value).__name__
+    if isinstance(value, dict):
+        return (kind, [(described(key), described(part)) for key, part in value.items()])
+    if isinstance(value, (set, frozenset)):
+        return (kind, sorted(map(repr, map(described, value))))
+    if isinstance(value, (list, tuple)):
+        return (kind, [described(part) for part in value])
+    return (kind, repr(value))
 
 
 @given(values(), st.data())
