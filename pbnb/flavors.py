@@ -133,10 +133,8 @@ class AsReferenceable(Referenceable):
 
     def find_remote(self, name: str) -> Callable[..., Any]:
         """Returns the method of a name that begins with the prefix."""
-        if self.perspective is not None and hasattr(self.object, "find_remote"):
-            # An avatar may have its own say in what is called.
-            method: Callable[..., Any] = self.object.find_remote(name)
-            return method
+        if self.perspective is not None and isinstance(self.object, Avatar):
+            return self.object.find_remote(name)  # which a user's class may override
         return find_method(self.object, self._prefix, name)
 
 

@@ -10,7 +10,7 @@ import pytest
 import pbnb as pb
 from pbnb.failure import CopiedFailure, Failure
 from pbnb.protocol.broker import Broker
-from pbnb.protocol.events import CallReceived, CallRefused, NotUnderstood
+from pbnb.protocol.events import CallReceived, CallRefused, NotUnderstood, ObjectReleased
 from pbnb.wire.banana import decode, encode
 from tests.support.pair import BrokerPair, End
 
@@ -182,6 +182,23 @@ def test_an_object_is_itself_even_when_its_decref_comes_before_the_answer() -> N
     client.feed(encode([b"decref", 1]) + encode([b"answer", request_id, [b"local", 1]]))
     assert client.results[request_id] is mine
     assert client.lent() == {}
+
+
+@pytest.mark.parametrize("answer", [["answer", "home"], ["answer", "other"], ["error", "home"]])
+def test_that_an_object_is_let_go_is_told_after_the_answer_that_may_name_it(
+    answer: list[str],
+) -> None:
+    client = End(False)
+    client.feed(bytes.fromhex("02800282706204826e6f6e65"))
+    mine = Thing("mine")
+    request_id = client.root().callRemote("echo", mine)
+    client.feed(encode([b"decref", 1]))
+    assert ObjectReleased(mine) not in client.events
+    value = [b"local", 1] if answer[1] == "home" else b"other"
+    client.feed(encode([answer[0].encode(), request_id, value]))
+    assert [each for each in client.events if isinstance(each, ObjectReleased)] == [
+        ObjectReleased(mine)
+    ]
 
 
 def test_objects_are_called_in_both_directions(pair: BrokerPair) -> None:
