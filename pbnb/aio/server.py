@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import inspect
+import logging
 import secrets
-from collections.abc import Sequence
+import socket
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -19,6 +21,8 @@ from .address import format_address, is_loopback
 from .connection import Connection
 
 __all__ = ["PBServerFactory", "Server", "serve"]
+
+log = logging.getLogger("pbnb")
 
 # Connections that may wait to be accepted. One peer opening many at once is the usual case here.
 _BACKLOG = 4096
@@ -144,6 +148,7 @@ class Server:
         self.port: int = name[1]
         self.token = token
         self.closed = False
+        self._when_closed: list[Callable[[Server], object]] = []
         self._factory = factory
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -171,7 +176,24 @@ class Server:
             return
         self.closed = True
         self._listener.close()
+        callbacks, self._when_closed = self._when_closed, []
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:  # the user's code; the server closes all the same
+                log.exception("a callback for the end of a server failed")
         await asyncio.gather(*(connection.close() for connection in self.connections))
+
+    def notifyOnClose(self, callback: Callable[[Server], object]) -> None:
+        """Runs a callback with this server when it is closed, whoever closes it.
+
+        Args:
+            callback: Called once, with this server; at once where it is closed already.
+        """
+        if self.closed:
+            callback(self)
+        else:
+            self._when_closed.append(callback)
 
     async def __aenter__(self) -> Server:
         return self
@@ -248,10 +270,18 @@ async def serve(
     loop = asyncio.get_running_loop()
     # One address, so that one port serves it: "localhost" may have several.
     listens_on = "127.0.0.1" if host == "localhost" else host
+    # Bound here and not by the loop, which would look the host up in another task: a coroutine
+    # that never waits can be run in a cell without nesting the loop.
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = await loop.create_server(factory, listens_on, port, backlog=_BACKLOG)
+        bound = socket.create_server((listens_on, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         raise OSError(error.errno, _cannot_listen(error, host, port)) from None
+    try:
+        listener = await loop.create_server(factory, sock=bound, backlog=_BACKLOG)
+    except BaseException:
+        bound.close()
+        raise
     return Server(factory, listener, token)
 
 

@@ -46,8 +46,6 @@ class Servings:
 
     def open(self) -> list[Serving]:
         """Returns what is served now, the oldest first."""
-        for serving in [each for each in self._servings if each.server.closed]:
-            self._forget(serving)  # its server was closed by other means than %pb_stop
         return list(self._servings)
 
     def find(self, target: str, address: tuple[str, int] | None) -> Serving | None:
@@ -111,6 +109,8 @@ class Servings:
             raise
         serving = Serving(server, file)
         self._servings.append(serving)
+        # However it ends: nobody is left to connect to it, and its name is free.
+        server.notifyOnClose(lambda closed: self._forget(serving))
         return serving
 
     async def stop(self, serving: Serving) -> None:
@@ -119,7 +119,6 @@ class Servings:
         Args:
             serving: One of `open`.
         """
-        self._forget(serving)
         await serving.server.close()
 
     async def stop_all(self) -> None:
@@ -128,8 +127,7 @@ class Servings:
             await self.stop(serving)
 
     def _forget(self, serving: Serving) -> None:
-        if serving in self._servings:
-            self._servings.remove(serving)
+        self._servings.remove(serving)
         self._files.remove(serving.file)
 
     def _check_name(self, name: str) -> None:

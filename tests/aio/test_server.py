@@ -59,6 +59,38 @@ def test_closing_ends_listening_and_connections() -> None:
     asyncio.run(main())
 
 
+def test_who_asked_is_told_once_that_a_server_closes(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Any] = []
+
+    async def main() -> None:
+        async with await pb.serve(Echoer()) as server:
+            server.notifyOnClose(lambda closed: 1 / 0)
+            server.notifyOnClose(told.append)
+            await server.close()
+            assert told == [server]
+            server.notifyOnClose(told.append)
+            assert told == [server, server]
+
+    asyncio.run(main())
+    assert len(told) == 2
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_serving_never_waits() -> None:
+    async def main() -> None:
+        serving = pb.serve(Echoer())
+        server = None
+        try:
+            while serving.send(None) is None:
+                pass
+        except StopIteration as end:
+            server = end.value
+        assert server is not None  # no future was waited for on the way
+        await server.close()
+
+    asyncio.run(main())
+
+
 def test_closing_from_another_loop() -> None:
     async def main() -> None:
         async with served(Echoer()) as (server, _):

@@ -54,9 +54,19 @@ def test_the_cell_that_loads_shows_one_line_too(new_kernel: Callable[..., Kernel
     cell = kernel.run("%load_ext pbnb\n%pb_serve Echoer() --port 0")
     assert SAID.fullmatch(cell.stdout)
     assert cell.result is None
+    assert kernel.run("is_nested()").result == "False"
     assert (kernel.run("%reload_ext pbnb\nserver = %pb_serve Echoer()\nserver").result or "")[
         :7
     ] == ("<Server")
+
+
+def test_a_server_that_its_user_closes_is_gone_at_once(kernel: Kernel, peer: Kernel) -> None:
+    kernel.run("server = %pb_serve Echoer() --name brief")
+    kernel.run("await server.close()")
+    # The other kernel finds no file of it, and takes the name.
+    assert "brief" in peer.run("other = %pb_serve Echoer() --name brief").stdout
+    assert "brief" not in kernel.run("%pb_status").stdout
+    peer.run("%pb_stop brief")
 
 
 def test_run_all_leaves_no_cell_unanswered(new_kernel: Callable[..., Kernel]) -> None:
