@@ -51,9 +51,9 @@ class TwistedPeer:
 
 
 @asynccontextmanager
-async def twisted_process(*arguments: str) -> AsyncIterator[TwistedPeer]:
+async def twisted_process(*arguments: str, script: Path = SCRIPT) -> AsyncIterator[TwistedPeer]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(SCRIPT), *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
+        sys.executable, str(script), *arguments, stdin=PIPE, stdout=PIPE, stderr=PIPE
     )
     assert process.stdin is not None and process.stderr is not None
     log = asyncio.create_task(process.stderr.read())
