@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, ClassVar
 
 from ipykernel.iostream import OutStream
@@ -132,6 +134,8 @@ class BoundedSession(Session):
                 # The packer knows also those values that are no text.
                 size = len(self.pack(content)) + sum(map(len, msg.get("buffers") or []))
                 return self._account(msg).take_rich(size)
+            case "comm_open" | "comm_msg" | "comm_close":
+                return False  # a widget, and no page that shows it
             case "error" | "execute_reply" if "traceback" in content:
                 content["evalue"] = _cut(content["evalue"], TAIL)
                 content["traceback"] = _cut("\n".join(content["traceback"])).split("\n")
@@ -188,6 +192,15 @@ class Companion(IPKernelApp):
     def _bounded_session(self) -> Session:
         return BoundedSession(parent=self)
 
+    def init_iopub(self, context: Any) -> None:
+        """Makes the socket for output, which drops nothing: what is sent is bounded already.
+
+        Args:
+            context: Makes sockets.
+        """
+        context.sndhwm = 0
+        super().init_iopub(context)  # type: ignore[no-untyped-call]
+
     def init_extensions(self) -> None:
         """Loads the user's extensions, and pbnb."""
         super().init_extensions()  # type: ignore[no-untyped-call]
@@ -195,11 +208,21 @@ class Companion(IPKernelApp):
         self.shell.extension_manager.load_extension("pbnb")
         magics = self.shell.magics_manager.registry["PBMagics"]
 
-        async def notice_interrupts() -> None:
+        async def when_running() -> None:
+            # Every cell is to notice an interrupt.
             magics.waker.arm(asyncio.get_running_loop())
+            _close_raw_output()
 
-        # The loop runs when `start` comes to it. Every cell is to notice an interrupt.
-        IOLoop.current().add_callback(notice_interrupts)
+        IOLoop.current().add_callback(when_running)
+
+
+def _close_raw_output() -> None:
+    """Ends the writing to the file where the parent looks for why this process did not start.
+
+    All that processes write that are started here would be copied to it.
+    """
+    with suppress(io.UnsupportedOperation), open(os.devnull, "wb") as nothing:
+        os.dup2(nothing.fileno(), sys.stderr.fileno())
 
 
 def die_with(parent: int) -> None:

@@ -36,7 +36,9 @@ Show = Callable[[Message], None]
 _GLANCE = 0.1
 # How long an interrupted or a stopped peer may take before it is left alone, or killed.
 _GRACE = 1.0
-# What is said of a peer; the rest of its messages concerns clients that follow its state.
+# How many messages a log keeps; some have no text.
+_MESSAGES = 10_000
+# What is shown of what a peer says. The rest concerns those who follow its state.
 _SAID = {
     "stream",
     "display_data",
@@ -92,7 +94,7 @@ class Log:
         self._kept.append(message)
         self._size += _size(message)
         # The newest is kept, whatever its size.
-        while self._size > TEXT and len(self._kept) > 1:
+        while (self._size > TEXT and len(self._kept) > 1) or len(self._kept) > _MESSAGES:
             dropped = _size(self._kept.popleft())
             self._size -= dropped
             self._left_out += dropped
@@ -127,7 +129,8 @@ class _ThisPython(KernelSpecManager):
             f"import sys; sys.path[:] = {path!r}; "
             f"from pbnb.notebook.companion import main; main({os.getpid()})"
         )
-        argv = [sys.executable, "-c", start, "-f", "{connection_file}"]
+        # The debugger that kernels load asks for -X, and prints that it does.
+        argv = [sys.executable, "-Xfrozen_modules=off", "-c", start, "-f", "{connection_file}"]
         return KernelSpec(argv=argv, display_name="pbnb", language="python")
 
 
@@ -193,6 +196,8 @@ class Peer:
             transport="ipc" if os.name == "posix" else "tcp",
             shutdown_wait_time=_GRACE,
         )
+        # What is sent is bounded there; a message that is lost would be waited for.
+        manager.context.rcvhwm = 0
         await manager.start_kernel(stdout=subprocess.DEVNULL, stderr=errors)
         assert manager.provisioner is not None
         self._process = getattr(manager.provisioner, "process")  # noqa: B009  # not in its base
@@ -212,12 +217,13 @@ class Peer:
                 if self.end is not None:
                     raise PeerEnded(self._not_started(errors)) from None
         await self.sync(lambda message: None)
+        self.log.take()  # what libraries say when they are loaded
 
     def _not_started(self, errors: IO[bytes]) -> str:
         size = errors.seek(0, os.SEEK_END)
         errors.seek(max(0, size - 2000))
-        lines = errors.read().decode(errors="replace").split("\n")
-        why = next((line for line in reversed(lines) if line.strip()), "")
+        lines = [line for line in errors.read().decode(errors="replace").split("\n") if line]
+        why = next((line for line in reversed(lines) if "rror" in line), "".join(lines[-1:]))
         return f"peer {self.name} did not start ({self.end}): {shown(why)}"
 
     async def run(self, code: str, show: Show) -> None:
@@ -274,7 +280,9 @@ class Peer:
                 reader.cancel()
         if self._client is not None:
             self._client.stop_channels()
-        self._readers, self._client = [], None
+        if self._manager is not None:
+            self._manager.context.destroy(linger=0)
+        self._readers, self._client, self._manager = [], None, None
 
     def _signal(self, number: int) -> None:
         assert self._process is not None
@@ -287,7 +295,10 @@ class Peer:
     async def _read(self, channel: Any) -> None:
         """Hands out what arrives on a channel, for as long as the peer is there."""
         while True:
-            message: Message = await channel.get_msg()
+            try:
+                message: Message = await channel.get_msg()
+            except ValueError:
+                continue  # not signed by the peer, or not whole
             self._heard.set()
             request = self._requests.get(message["parent_header"].get("msg_id", ""))
             if request is not None:
