@@ -20,7 +20,8 @@ side lent, or a name such as ``"root"``. ``name`` is UTF-8; ``args`` a jellied t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from traceback import clear_frames
 from typing import Any
 
 from ..errors import (
@@ -42,6 +43,7 @@ from ..flavors import (
     ViewPoint,
 )
 from ..jelly.copies import LARGEST_NUMBER
+from ..jelly.direct import EMPTY_ARGS, EMPTY_KEYWORDS, Reader, Ready, write
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
 from ..jelly.jelly import Jellier
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
@@ -115,6 +117,9 @@ class Broker:
         self.closed = False
         self._unsafe_tracebacks = unsafe_tracebacks
         self._last_request = 0
+        self._direct = False
+        self._no_args: Tree = [b"tuple"]
+        self._no_keywords: Tree = [b"dictionary"]
         self._released: list[object] = []
         self._out: list[Any] = []
         self._wire: Dialect
@@ -174,6 +179,10 @@ class Broker:
         self._wire.limits = self._allowed
         self._handshake = None
         self.dialect = self._wire.name.decode("ascii")
+        if self.dialect == "pb":
+            self._direct = True
+            self._no_args, self._no_keywords = EMPTY_ARGS, EMPTY_KEYWORDS
+            self._wire.shortcut = Reader(self.security).read
         self._out.append(reply)
         self._send([b"version", VERSION])
         return Opened(self.dialect)
@@ -241,13 +250,9 @@ class Broker:
         wants_answer: bool,
     ) -> PendingCall | None:
         loan = self.refs.loan()
-        args_tree: Tree = [b"tuple"]
-        kw_tree: Tree = [b"dictionary"]
         try:
-            if args:
-                args_tree = self._jelly(args, loan, ref.perspective)
-            if kw:
-                kw_tree = self._jelly(kw, loan, ref.perspective)
+            args_tree = self._jelly(args, loan, ref.perspective) if args else self._no_args
+            kw_tree = self._jelly(kw, loan, ref.perspective) if kw else self._no_keywords
             # Jellying runs the user's code, which may call too: only now is the number ours.
             request_id = self._last_request + 1
             wire_name = name.encode("utf-8")
@@ -328,6 +333,8 @@ class Broker:
         return [FAILURE_TAG, self._jelly(state, loan, None)]
 
     def _jelly(self, value: object, loan: Loan, perspective: object) -> Tree:
+        if self._direct and (encoded := write(value, self.limits)) is not None:
+            return encoded
         return Jellier(loan, self.security, perspective, self.limits).write(value)
 
     def _unjelly(
@@ -337,24 +344,27 @@ class Broker:
         try:
             return unjellier.read(tree)
         except Exception as error:
-            # What the rest of the expression would have lent us is given back at once.
-            self._give_back(tree, unjellier)
+            # What the rest of the expression would have lent us is given back at once. What was
+            # read of it must not live on in the locals of the error's traceback.
+            clear_frames(error.__traceback__)
+            self._give_back(tree, unjellier.borrowed)
+            del unjellier
             if isinstance(error, (InsecureJelly, LimitExceeded)):
                 raise
             if isinstance(error, RecursionError):
                 raise LimitExceeded("the peer sent an expression nested too deep") from None
             raise InsecureJelly(f"a value could not be restored: {error}") from error
 
-    def _give_back(self, tree: Tree, unjellier: Unjellier) -> None:
+    def _give_back(self, tree: Tree, kept: Mapping[int, int]) -> None:
         lent, copied, new = _lent_in(tree)
         for luid, count in lent.items():
-            for _ in range(count - unjellier.borrowed[luid]):
+            for _ in range(count - kept.get(luid, 0)):
                 self._send([b"decref", luid])
         for luid in new:
             if not self.refs.caches.refuse(luid, self.refs.limit):
                 del copied[luid]
         for luid, count in copied.items():
-            for _ in range(count - unjellier.borrowed[luid]):
+            for _ in range(count - kept.get(luid, 0)):
                 self._send([b"decache", luid])
 
     # Messages of the peer's
@@ -383,7 +393,7 @@ class Broker:
         if not isinstance(target, Referenceable):
             # Twisted's words, then ours.
             error = Error(f"Invalid Object ID: {tree[2]!r:.40} is not lent to this peer")
-            return self._refuse(tree, error)
+            return self._refuse(tree, error, tree[5:])
         perspective = None
         if isinstance(target, (ViewPoint, AsReferenceable)):
             perspective = target.perspective
@@ -393,45 +403,41 @@ class Broker:
         try:
             _, master = self.refs.caches.copy(tree[2])
         except InsecureJelly as error:
-            return self._refuse(tree, error)
+            return self._refuse(tree, error, tree[5:])
         return self._called(tree, master, None)
 
     def _called(
         self, tree: list[Any], target: Referenceable | RemoteCache, perspective: object
     ) -> Event:
         _, request_id, _, wire_name, wants_answer, args_tree, kw_tree = tree
+        if type(wire_name) is not bytes:
+            wrong = RemoteProtocolError("the name of a method is a byte string")
+            return self._refuse(tree, wrong, tree[5:])
+        unread = [kw_tree]
         try:
-            if type(wire_name) is not bytes:
-                raise RemoteProtocolError("the name of a method is a byte string")
-            return CallReceived(
-                request_id,
-                target,
-                wire_name.decode("utf-8", "replace"),
-                self._arguments(args_tree, perspective),
-                self._keywords(kw_tree, perspective),
-                wants_answer != 0,
-                perspective,
-            )
+            args = self._arguments(args_tree, perspective)
+            unread.clear()
+            kw = self._keywords(kw_tree, perspective)
         except (InsecureJelly, ProtocolError) as error:
-            return self._refuse(tree, error)
+            return self._refuse(tree, error, unread)
+        name = wire_name.decode("utf-8", "replace")
+        return CallReceived(request_id, target, name, args, kw, wants_answer != 0, perspective)
 
-    def _refuse(self, tree: list[Any], error: Exception) -> CallRefused:
+    def _refuse(self, tree: list[Any], error: Exception, unread: Sequence[Tree]) -> CallRefused:
         # The stream is in step: this call has failed, and nothing else.
+        for part in unread:
+            self._give_back(part, {})
         if tree[4] != 0:
             self.fail(tree[1], Failure.of(error))
         return CallRefused(shown_tag(tree[3]), error)
 
     def _arguments(self, tree: Tree, perspective: object) -> tuple[Any, ...]:
-        if tree == [b"tuple"]:
-            return ()
         args = self._unjelly(tree, perspective)
         if type(args) is not tuple:
             raise InsecureJelly(f"the arguments of a call are a tuple, not {type(args).__name__}")
         return args
 
     def _keywords(self, tree: Tree, perspective: object) -> dict[str, Any]:
-        if tree == [b"dictionary"]:
-            return {}
         kw = self._unjelly(tree, perspective)
         if type(kw) is not dict:
             raise InsecureJelly(f"the keywords of a call are a dict, not {type(kw).__name__}")
