@@ -16,7 +16,9 @@ __all__ = ["split_serve", "takes", "without_comment"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OPTION = r"--(?:(?P<flag>anonymous)|(?P<name>port|host|name)(?:\s*=\s*|\s+)(?P<value>\S+))"
+_OPTION = (
+    r"--(?:(?P<flag>anonymous|legacy-auth)|(?P<name>port|host|name)(?:\s*=\s*|\s+)(?P<value>\S+))"
+)
 _FIRST_OPTION = re.compile(rf"{_OPTION}(?:\s+|$)")
 _LAST_OPTION = re.compile(rf"(?:^|\s+){_OPTION}$")
 _ANY_OPTION = re.compile(r"(?:^|\s)(--[a-z]\S*)")
@@ -35,7 +37,7 @@ def takes(**arguments: dict[str, Any]) -> Callable[[F], F]:
 
     def decorate(method: F) -> F:
         for name, told in reversed(arguments.items()):
-            flag = name if "metavar" in told else f"--{name}"
+            flag = name if "metavar" in told else f"--{name.replace('_', '-')}"
             method = untyped.argument(flag, **told)(method)
         decorated: F = untyped.magic_arguments()(method)
         return decorated

@@ -37,6 +37,7 @@ from .destination import address_of, destination, targets
 from .interrupts import InterruptWaker
 from .journal import Journal
 from .lines import split_serve, takes, without_comment
+from .passwords import ask_password
 from .peer_commands import PeerCommands
 from .serving import PORTS, Serving, Servings
 from .wording import announcement, described, status
@@ -46,6 +47,7 @@ __all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
 # Where the cell finds the object whose `later` it awaits.
 _OWNER = "get_ipython().magics_manager.registry['PBMagics']"
 _EXAMPLE = f"127.0.0.1:{PORTS[0]}"
+_LEGACY = "take PB's own login with MD5 where a peer, such as Twisted, has no better one"
 _SECONDS = "the seconds after which connecting is given up"
 
 
@@ -127,6 +129,7 @@ class PBMagics(Magics):
         host={"default": "127.0.0.1", "help": "where to listen; 127.0.0.1 if left out"},
         name={"help": "a name to connect to it by, in this user's notebooks"},
         anonymous={"action": "store_true", "help": "let anyone connect, without a login"},
+        legacy_auth={"action": "store_true", "help": _LEGACY},
     )
     @no_var_expand
     @needs_local_scope
@@ -144,6 +147,8 @@ class PBMagics(Magics):
     @takes(
         target={"nargs": "?", "metavar": "TARGET", "help": "host:port, or a name it is served as"},
         timeout={"type": float, "help": f"{_SECONDS}; PBMagics.connect_timeout if left out"},
+        user={"help": "log in by this name; the password is asked for"},
+        legacy_auth={"action": "store_true", "help": _LEGACY},
     )
     @line_magic
     def pb_connect(self, line: str) -> RemoteReference:
@@ -151,7 +156,8 @@ class PBMagics(Magics):
 
         ``ref = %pb_connect 127.0.0.1:8789`` returns a reference to it, and
         ``await ref.callRemote("echo", "hello")`` calls it. Where this user serves it, the login
-        needs nothing. ``{server.address}`` stands for the value of a variable.
+        needs nothing; with ``--user NAME`` the password is asked for, and kept nowhere.
+        ``{server.address}`` stands for the value of a variable.
         """
         ref: RemoteReference = self._now("pb_connect", line)
         return ref
@@ -248,7 +254,12 @@ class PBMagics(Magics):
 
         async def start() -> Server:
             serving = await self.servings.serve(
-                root, host=args.host, port=args.port, name=args.name, anonymous=args.anonymous
+                root,
+                host=args.host,
+                port=args.port,
+                name=args.name,
+                anonymous=args.anonymous,
+                legacy_auth=args.legacy_auth,
             )
             print(announcement(serving))
             return serving.server
@@ -265,9 +276,18 @@ class PBMagics(Magics):
             raise UsageError(f"--timeout {timeout:g} leaves no time: give it some seconds")
         with _shown_in_one_sentence():
             address, token = destination(_unquoted(args.target))
+        # After all that could go wrong with the line: nobody types a password in vain.
+        password = ask_password(args.user, address) if args.user else None
 
         async def start() -> RemoteReference:
-            ref: RemoteReference = await connect(address, token=token, timeout=timeout)
+            ref: RemoteReference = await connect(
+                address,
+                token=token if args.user is None else None,
+                username=args.user,
+                password=password,
+                legacy_auth=args.legacy_auth,
+                timeout=timeout,
+            )
             if isinstance(ref.broker, Connection):
                 self.connections.add(ref.broker)
             return ref

@@ -83,7 +83,14 @@ class Servings:
             self._check_name(name)
 
     async def serve(
-        self, root: Any, *, host: str, port: int | None, name: str | None, anonymous: bool
+        self,
+        root: Any,
+        *,
+        host: str,
+        port: int | None,
+        name: str | None,
+        anonymous: bool,
+        legacy_auth: bool = False,
     ) -> Serving:
         """Serves an object and leaves a connection file for it.
 
@@ -93,11 +100,12 @@ class Servings:
             port: Where to listen, or None for the first of `PORTS` that is free.
             name: The name to serve it under, if any.
             anonymous: Whether anyone may connect, without a login.
+            legacy_auth: Whether to take PB's own login, with MD5, too.
 
         Raises:
             UsageError: It cannot be served; the text says what to do.
         """
-        server = await self._listen(root, host, port, anonymous)
+        server = await self._listen(root, host, port, anonymous, legacy_auth)
         file = ConnectionFile(server.host, server.port, name, server.token)
         try:
             self._files.write(file)
@@ -140,7 +148,9 @@ class Servings:
         if owner is not None:
             raise _name_taken(owner)
 
-    async def _listen(self, root: Any, host: str, port: int | None, anonymous: bool) -> Server:
+    async def _listen(
+        self, root: Any, host: str, port: int | None, anonymous: bool, legacy_auth: bool
+    ) -> Server:
         if not is_loopback(host):
             raise UsageError(
                 f"{host} may be reached from other machines, and nothing would be encrypted: "
@@ -150,7 +160,9 @@ class Servings:
             raise UsageError(f"{port} is no port: choose one from 1 to 65535")
         for attempt in PORTS if port is None else [port]:
             try:
-                return await serve(root, host, attempt, anonymous=anonymous)
+                return await serve(
+                    root, host, attempt, anonymous=anonymous, legacy_auth=legacy_auth
+                )
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise UsageError(error.strerror or str(error)) from None

@@ -26,7 +26,11 @@ def announcement(serving: Serving) -> str:
         serving: What is served.
     """
     anonymous = ", without a login" if serving.server.anonymous else ""
-    return f"serving {described(serving)}{anonymous} — connect with: %pb_connect {serving.target}"
+    user = " --user NAME" if _asks_for_a_name(serving) else ""
+    return (
+        f"serving {described(serving)}{anonymous} — "
+        f"connect with: %pb_connect {serving.target}{user}"
+    )
 
 
 def status(servings: Sequence[Serving], held: Iterable[str]) -> Iterator[str]:
@@ -53,6 +57,10 @@ def _row(serving: Serving) -> tuple[str, str, str, str, str]:
         serving.kind,
         serving.file.address,
         serving.file.name or "-",
-        "none" if server.anonymous else "token",
+        "none" if server.anonymous else "user" if _asks_for_a_name(serving) else "token",
         ", ".join(sorted(connection.peer for connection in server.connections)) or "none",
     )
+
+
+def _asks_for_a_name(serving: Serving) -> bool:
+    return serving.server.token is None and not serving.server.anonymous

@@ -15,6 +15,7 @@ from pbnb.notebook.lines import split_serve, takes, without_comment
         ("Echoer() --port=8800", "Echoer()", ["--port", "8800"]),
         ("--port 8800 Echoer()", "Echoer()", ["--port", "8800"]),
         ("--anonymous Echoer() --name foo", "Echoer()", ["--anonymous", "--name", "foo"]),
+        ("--legacy-auth Echoer()", "Echoer()", ["--legacy-auth"]),
         ("Echoer() --name 'foo'", "Echoer()", ["--name", "foo"]),
         ("Echoer() --host ::1", "Echoer()", ["--host", "::1"]),
         ("--anonymous", "", ["--anonymous"]),

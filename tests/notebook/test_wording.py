@@ -55,5 +55,22 @@ def test_what_is_said() -> None:
     asyncio.run(main())
 
 
+def test_where_users_log_in_it_says_how() -> None:
+    async def main() -> None:
+        servings = Servings()
+        portal = pb.Portal(lambda name, mind: pb.Avatar(), [pb.PasswordChecker(alice="secret")])
+        serving = await servings.serve(
+            portal, host="127.0.0.1", port=0, name="users", anonymous=False
+        )
+        assert announcement(serving) == (
+            f"serving Portal as users on {serving.file.address} — "
+            "connect with: %pb_connect users --user NAME"
+        )
+        assert list(status([serving], []))[1].split()[3] == "user"
+        await servings.stop_all()
+
+    asyncio.run(main())
+
+
 def test_nothing_to_say() -> None:
     assert list(status([], [])) == ["serving nothing", "connected to nothing"]

@@ -83,14 +83,14 @@ class Kernel:
     def pid(self) -> int:
         return int(self.manager.provisioner.pid)  # type: ignore[union-attr, attr-defined]
 
-    def send(self, code: str, subshell: str | None = None) -> str:
+    def send(self, code: str, subshell: str | None = None, *, stdin: bool = False) -> str:
         """Sends a cell and returns its number, without waiting for it."""
         request = {
             "code": code,
             "silent": False,
             "store_history": True,
             "user_expressions": {},
-            "allow_stdin": False,
+            "allow_stdin": stdin,
             "stop_on_error": True,
         }
         message = self.client.session.msg("execute_request", request)
@@ -129,6 +129,12 @@ class Kernel:
             assert time.monotonic() < deadline, (cell, self.cells)
             self._read()
         return cell
+
+    def answer(self, text: str) -> dict[str, Any]:
+        """Types what a cell asks for, and returns how it has asked."""
+        asked: dict[str, Any] = self.client.get_stdin_msg(timeout=PATIENCE)["content"]
+        self.client.input(text)
+        return asked
 
     def complete(self, code: str) -> tuple[list[str], str]:
         """Returns what TAB offers at the end of a cell, and the text that it would replace."""
