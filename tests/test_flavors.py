@@ -23,6 +23,7 @@ from pbnb.flavors import (
 )
 from pbnb.jelly import jelly
 from pbnb.refs import Refs, RemoteReference
+from tests.support.pair import BrokerPair
 from tests.support.vectors import from_json, load
 
 STEPS = {step["step"]: step for step in load("jelly")["flavors_through_one_broker"]}
@@ -279,3 +280,162 @@ def test_a_state_replaces_nothing_that_a_class_does(name: Any) -> None:
     with pytest.raises(InsecureJelly):
         set_attributes(made, {"limit": 6, name: 1})
     assert vars(made) == {}
+
+
+# Avatars and views, over a connection
+
+
+class Member(Avatar):
+    """An avatar that keeps what it is given, and shows a table that it shares with others."""
+
+    def __init__(self, name: str, table: Viewable) -> None:
+        self.name = name
+        self.table = table
+        self.given: list[Any] = []
+
+    def perspective_table(self) -> Viewable:
+        return self.table
+
+    def perspective_tables(self) -> list[Viewable]:
+        return [self.table, self.table]
+
+    def perspective_give(self, thing: Any) -> None:
+        self.given.append(thing)
+
+
+class SharedTable(Viewable):
+    def __init__(self) -> None:
+        self.given: list[Any] = []
+
+    def view_who(self, perspective: Any) -> str:
+        return str(perspective.name)
+
+    def view_me(self, perspective: Any) -> SharedTable:
+        return self
+
+    def view_give(self, perspective: Any, thing: Any) -> None:
+        self.given.append((perspective, thing))
+
+
+class Hall(Root):
+    """Two members at one table, for one connection: their avatars as a login lends them."""
+
+    def __init__(self) -> None:
+        self.table = SharedTable()
+        self.members = {name: Member(name, self.table) for name in ("alice", "bob")}
+
+    def remote_member(self, name: str) -> AsReferenceable:
+        return AsReferenceable(self.members[name], "perspective")
+
+
+@pytest.fixture
+def hall() -> tuple[Hall, BrokerPair]:
+    root = Hall()
+    return root, BrokerPair(root)
+
+
+def test_one_avatar_and_one_object_are_one_reference(hall: tuple[Hall, BrokerPair]) -> None:
+    root, pair = hall
+    alice, bob = pair.call("member", "alice"), pair.call("member", "bob")
+    table = pair.call_on(alice, "table")
+    assert pair.call_on(alice, "table") is table
+    assert pair.call_on(alice, "tables") == [table, table]
+    assert pair.call_on(table, "me") is table
+    of_bob = pair.call_on(bob, "table")
+    assert of_bob != table
+    assert pair.server.lent() == {alice.luid: 1, bob.luid: 1, table.luid: 5, of_bob.luid: 1}
+    del table
+    pair.collect()
+    assert table_luids(pair) == {"bob"}
+
+
+def table_luids(pair: BrokerPair) -> set[str]:
+    """Returns for whom the table is lent."""
+    lent = [entry.obj for entry in pair.server.broker.refs.lent()]
+    return {view.perspective.name for view in lent if isinstance(view, ViewPoint)}  # type: ignore[attr-defined]
+
+
+def test_each_call_of_a_view_is_made_as_its_avatar(hall: tuple[Hall, BrokerPair]) -> None:
+    root, pair = hall
+    alice, bob = pair.call("member", "alice"), pair.call("member", "bob")
+    tables = [pair.call_on(ref, "table") for ref in (alice, bob)]
+    assert [pair.call_on(table, "who") for table in tables] == ["alice", "bob"]
+    # Whose view goes home in an argument makes no difference to who calls.
+    pair.call_on(tables[0], "give", tables[1])
+    ((perspective, given),) = root.table.given
+    assert perspective is root.members["alice"]
+    assert given.perspective is root.members["bob"] and given.object is root.table
+
+
+def test_what_is_received_by_an_avatar_remembers_it(hall: tuple[Hall, BrokerPair]) -> None:
+    root, pair = hall
+    alice, bob = pair.call("member", "alice"), pair.call("member", "bob")
+    thing = Referenceable()
+    for ref in (alice, bob, alice):
+        pair.call_on(ref, "give", thing)
+    pair.call_on(pair.call_on(bob, "table"), "give", thing)
+    by_alice, by_bob = root.members["alice"].given, root.members["bob"].given
+    assert by_alice[0] is by_alice[1] and by_alice[0].perspective is root.members["alice"]
+    assert by_bob[0].perspective is root.members["bob"]
+    # One object all the same, and a view's calls are made as its avatar.
+    assert by_alice[0] == by_bob[0]
+    assert root.table.given[0][1] is by_bob[0]
+    root.members["alice"].given.clear()
+    root.members["bob"].given.clear()
+    root.table.given.clear()
+    del by_alice, by_bob, ref
+    pair.collect()
+    assert pair.client.lent() == {}
+
+
+def test_any_object_can_be_viewed_by_hand() -> None:
+    """An avatar that shows another one, as the documents of ViewPoint have it."""
+
+    class Shown(Avatar):
+        def view_name(self, perspective: Any) -> str:
+            return f"seen by {perspective}"
+
+    class Desk(Root):
+        shown = Shown()
+
+        def remote_show(self, who: str) -> ViewPoint:
+            return ViewPoint(who, self.shown)
+
+    pair = BrokerPair(Desk())
+    view = pair.call("show", "alice")
+    assert pair.call_on(view, "name") == "seen by alice"
+
+
+def test_an_avatar_may_have_a_say_in_what_is_called() -> None:
+    class Audited(Avatar):
+        def __init__(self) -> None:
+            self.calls: list[str] = []
+
+        def find_remote(self, name: str) -> Callable[..., Any]:
+            self.calls.append(name)
+            return super().find_remote(name)
+
+        def perspective_echo(self, value: Any) -> Any:
+            return value
+
+    avatar = Audited()
+    lent = AsReferenceable(avatar, "perspective")
+    assert lent.find_remote("echo")(1) == 1
+    with pytest.raises(NoSuchMethod):
+        lent.find_remote("calls")
+    assert avatar.calls == ["echo", "calls"]
+
+
+def test_any_class_with_perspective_methods_will_do() -> None:
+    class Plain:
+        def perspective_echo(self, value: Any) -> Any:
+            return value
+
+        def remote_echo(self, value: Any) -> Any:
+            raise AssertionError("this is for others")
+
+    class Both(Referenceable, Plain):
+        pass
+
+    for obj in (Plain(), Both()):
+        assert AsReferenceable(obj, "perspective").find_remote("echo")(1) == 1
