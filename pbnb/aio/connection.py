@@ -18,6 +18,7 @@ from ..cred import Session
 from ..errors import DeadReferenceError, PBConnectionLost
 from ..failure import Failure
 from ..flavors import Referenceable, Root
+from ..jelly.extras import ABOUT_NAME, PeerNotAsked, types_in
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
 from ..protocol.broker import ROOT, Broker
@@ -112,6 +113,7 @@ class Connection(asyncio.Protocol):
         self._releasing = False
         self._full = False
         self._paced: list[Callable[[], bool]] = []
+        self._asking: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
         self._closed: asyncio.Future[None]
@@ -408,7 +410,11 @@ class Connection(asyncio.Protocol):
 
     def reply(self, call: CallReceived, value: object) -> None:
         """Answers a call with what its method returned."""
-        failure = self.machine.answer(call.request_id, value, call.perspective)
+        try:
+            failure = self.machine.answer(call.request_id, value, call.perspective, may_ask=True)
+        except PeerNotAsked:
+            self._ask_types(partial(self.reply, call, value))
+            return
         if failure is not None:
             log.error("the answer of a remote method cannot be sent: %s", failure.getErrorMessage())
         self._write_soon()
@@ -431,6 +437,18 @@ class Connection(asyncio.Protocol):
         ended = _shielded(session.end)
         if inspect.isawaitable(ended):
             self.keep_task(asyncio.ensure_future(_logged(ended)))
+
+    def _ask_types(self, retry: Callable[[], None]) -> None:
+        self._asking.append(retry)
+        if len(self._asking) == 1:
+            self.remoteForName(ABOUT_NAME).callRemote("types").addBoth(self._on_types)
+
+    def _on_types(self, answer: Any) -> None:
+        # A peer that is no pbnb answers with an error, as it does for every name it does not know.
+        self.machine.peer_types = types_in(answer)
+        waiting, self._asking = self._asking, []
+        for retry in waiting:
+            retry()
 
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with why its method failed."""

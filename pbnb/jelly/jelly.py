@@ -13,7 +13,7 @@ Each line is a value and what it becomes; text is UTF-8::
     Decimal                      ["decimal", signed digits, exponent]
     Referenceable                ["remote", luid]
     RemoteReference              ["local", luid], to the peer that owns it
-    instance                     ["module.Name", state], where its class is allowed
+    instance, enum member        see pbnb.jelly.instances
     Viewable                     ["remote", luid] of its ViewPoint for the perspective
     Copyable, Cacheable          see pbnb.jelly.copies
     Failure                      [CopyableFailure, state]; see pbnb.jelly.failures
@@ -29,10 +29,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 from decimal import Decimal
-from types import ModuleType
+from enum import Enum
+from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from ..errors import InsecureJelly, wire_name
+from ..errors import InsecureJelly
 from ..failure import Failure
 from ..flavors import (
     Cacheable,
@@ -46,9 +47,12 @@ from ..flavors import (
 from ..limits import Limits
 from ..refs import Loan, RemoteReference
 from ..wire.banana import Tree
+from .code import jelly_class, jelly_function, jelly_method, jelly_module
 from .copies import fill_cacheable, fill_copyable, jelly_cacheable, jelly_remote_cache
+from .extras import EXTRA_ATOMS, EXTRA_TYPES, fill_bytearray, jelly_aware
 from .failures import FAILURE_TAG, failure_state
-from .security import SecurityOptions, global_security
+from .instances import fill_instance, jelly_member
+from .security import SecurityOptions, Store, global_security
 
 __all__ = ["Jellier", "jelly"]
 
@@ -60,6 +64,7 @@ def jelly(
     security: SecurityOptions = global_security,
     perspective: object = None,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
+    persistentStore: Store | None = None,
 ) -> Tree:
     """Returns the s-expression of an object.
 
@@ -69,12 +74,15 @@ def jelly(
         security: Says which instances and classes may leave.
         perspective: The avatar that the result is meant for.
         limits: ``depth`` bounds the nesting.
+        persistentStore: Called with each object that is no plain value, and with the `Jellier`;
+            returns the id (an integer, bytes or text) under which the object travels in its
+            place, or None. Where it is not given, that of the security options counts.
 
     Raises:
         InsecureJelly: Something in it may not be sent; the text names it.
         UnicodeEncodeError: A text holds a lone surrogate, which UTF-8 has no bytes for.
     """
-    return Jellier(loan, security, perspective, limits).write(obj)
+    return Jellier(loan, security, perspective, limits, store=persistentStore).write(obj)
 
 
 class Jellier:
@@ -84,6 +92,8 @@ class Jellier:
         loan: Where references are lent, or None.
         security: Says which instances and classes may leave.
         perspective: The avatar that the result is meant for.
+        peer_types: Which types of `pbnb.jelly.extras` the peer reads; None where nobody has
+            asked it yet.
     """
 
     __slots__ = (
@@ -92,7 +102,9 @@ class Jellier:
         "_limit",
         "_met",
         "_numbered",
+        "_store",
         "loan",
+        "peer_types",
         "perspective",
         "security",
     )
@@ -103,10 +115,15 @@ class Jellier:
         security: SecurityOptions,
         perspective: object,
         limits: Limits,
+        *,
+        peer_types: frozenset[bytes] | None = EXTRA_TYPES,
+        store: Store | None = None,
     ) -> None:
         self.loan = loan
         self.security = security
         self.perspective = perspective
+        self.peer_types = peer_types
+        self._store = security.persistentStore if store is None else store
         self._limit = limits.depth
         self._depth = 0
         self._numbered = 0
@@ -130,9 +147,11 @@ class Jellier:
             return obj  # type: ignore[return-value]
         atom = ATOMS.get(kind)
         if atom is not None:
-            return atom(obj)
+            return atom(self, obj)
         container = CONTAINERS.get(kind)
         if container is None:
+            if self._store is not None and (known := self._store(obj, self)) is not None:
+                return _persistent(known)
             for base in kind.__mro__:
                 flavor = FLAVORS.get(base)
                 if flavor is not None and (tree := flavor(self, obj)) is not None:
@@ -141,7 +160,7 @@ class Jellier:
                 if container is not None:
                     break
             else:
-                container = jelly_instance
+                container = fill_instance
         # Inline rather than a method of its own: every frame here is paid for at each level.
         met = self._met.get(id(obj))
         if met is not None:
@@ -210,48 +229,18 @@ def _fill_dictionary(jellier: Jellier, mapping: Any, node: list[Tree]) -> None:
         node.append([jellier.jelly(key), jellier.jelly(value)])
 
 
-def jelly_instance(jellier: Jellier, obj: Any, node: list[Tree]) -> None:
-    """Fills in the expression of an instance whose class the security options allow."""
-    cls = type(obj)
-    if not jellier.security.isClassAllowed(cls):
-        raise InsecureJelly(
-            f"instances of {wire_name(cls)} are not sent: derive the class from pb.Referenceable "
-            "to lend the object, or allow it with SecurityOptions.allowInstancesOf"
-        )
-    # Python 2 peers cannot restore the None that an instance without attributes has for a state.
-    state = obj.__getstate__()
-    node.append(wire_name(cls).encode("utf-8"))
-    node.append(jellier.jelly({} if state is None else state))
+def _persistent(known: object) -> Tree:
+    if type(known) is str:
+        return [b"persistent", [b"unicode", known.encode("utf-8")]]
+    if type(known) is int or type(known) is bytes:
+        return [b"persistent", known]
+    raise TypeError(f"a persistent id is an integer, bytes or text, not {known!r:.80}")
 
 
-def _class(obj: type) -> Tree:
-    return [b"class", wire_name(obj).encode("utf-8")]
-
-
-def _jelly_class(jellier: Jellier, obj: type) -> Tree:
-    if not jellier.security.isClassAllowed(obj):
-        raise InsecureJelly(
-            f"the class {wire_name(obj)} is not sent: allow it with "
-            "SecurityOptions.allowInstancesOf"
-        )
-    return _class(obj)
-
-
-def _jelly_module(jellier: Jellier, obj: ModuleType) -> Tree:
-    name = obj.__name__.encode("utf-8")
-    if jellier.security.modules.get(name) is not obj:
-        raise InsecureJelly(
-            f"the module {obj.__name__} is not sent: allow it with SecurityOptions.allowModules"
-        )
-    return [b"module", name]
-
-
-def _words(tag: bytes, *names: str) -> Callable[[Any], Tree]:
-    def words(obj: Any) -> Tree:
+def _words(tag: bytes, *names: str) -> Callable[[Jellier, Any], Tree]:
+    def words(jellier: Jellier, obj: Any) -> Tree:
         if getattr(obj, "tzinfo", None) is not None:
-            raise InsecureJelly(
-                f"{obj!r} has a time zone, which PB cannot send: convert it to UTC and drop it"
-            )
+            return jelly_aware(jellier, obj)
         return [tag, " ".join(str(getattr(obj, name)) for name in names).encode("ascii")]
 
     return words
@@ -260,7 +249,7 @@ def _words(tag: bytes, *names: str) -> Callable[[Any], Tree]:
 _MOST_DIGITS = 4000  # longer texts Python does not turn into an integer; the wire ends at 135
 
 
-def _decimal(obj: Decimal) -> Tree:
+def _decimal(jellier: Jellier, obj: Decimal) -> Tree:
     sign, digits, exponent = obj.as_tuple()
     if not isinstance(exponent, int):
         raise InsecureJelly(f"Decimal('{obj}') is not a number that PB can send")
@@ -297,14 +286,18 @@ def _jelly_failure(jellier: Jellier, failure: Failure) -> Tree:
 _DATE = ("year", "month", "day")
 _TIME = ("hour", "minute", "second", "microsecond")
 
-ATOMS: dict[type, Callable[[Any], Tree]] = {
-    type(None): lambda _: [b"None"],
-    bool: lambda value: [b"boolean", b"true" if value else b"false"],
+ATOMS: dict[type, Callable[[Jellier, Any], Tree]] = {
+    type(None): lambda jellier, value: [b"None"],
+    bool: lambda jellier, value: [b"boolean", b"true" if value else b"false"],
     datetime.datetime: _words(b"datetime", *_DATE, *_TIME),
     datetime.date: _words(b"date", *_DATE),
     datetime.time: _words(b"time", *_TIME),
     datetime.timedelta: _words(b"timedelta", "days", "seconds", "microseconds"),
     Decimal: _decimal,
+    FunctionType: jelly_function,
+    BuiltinFunctionType: jelly_function,
+    MethodType: jelly_method,
+    **EXTRA_ATOMS,
 }
 CONTAINERS: dict[type, Callable[[Jellier, Any, list[Tree]], None]] = {
     list: _fill_sequence(b"list"),
@@ -312,6 +305,7 @@ CONTAINERS: dict[type, Callable[[Jellier, Any, list[Tree]], None]] = {
     set: _fill_sequence(b"set"),
     frozenset: _fill_sequence(b"frozenset"),
     dict: _fill_dictionary,
+    bytearray: fill_bytearray,
 }
 # By base class: the first in an object's method resolution order counts. None, from a flavor,
 # leaves the object to BY_VALUE.
@@ -322,8 +316,9 @@ FLAVORS: dict[type, Callable[[Jellier, Any], Tree | None]] = {
     RemoteCache: jelly_remote_cache,
     RemoteReference: _jelly_reference,
     Failure: _jelly_failure,
-    type: _jelly_class,
-    ModuleType: _jelly_module,
+    type: jelly_class,
+    ModuleType: jelly_module,
+    Enum: jelly_member,
 }
 BY_VALUE: dict[type, Callable[[Jellier, Any, list[Tree]], None]] = {
     Cacheable: fill_cacheable,

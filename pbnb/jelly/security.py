@@ -7,8 +7,13 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import wire_name
+from .extras import EXTRA_TYPES
 
-__all__ = ["FAILURES_ALLOWED", "SecurityOptions", "global_security"]
+__all__ = ["FAILURES_ALLOWED", "Load", "SecurityOptions", "Store", "global_security"]
+
+# The hooks of persistent objects: (object, jellier) -> id or None, and (id, unjellier) -> object.
+Store = Callable[[Any, Any], int | bytes | str | None]
+Load = Callable[[Any, Any], Any]
 
 # Twisted's two lists, by their names on the wire.
 _ATOMS = frozenset(
@@ -30,6 +35,10 @@ class SecurityOptions:
     New options allow the simple values, and no containers: `allowBasicTypes` adds those. A class
     is named by the object itself, never looked up by a peer's word, so that allowing it is also
     what makes it known. Nothing is ever imported.
+
+    Attributes:
+        persistentStore: See `pbnb.jelly.jelly`; for all that this server or connection sends.
+        persistentLoad: See `pbnb.jelly.unjelly`; for all that it receives.
     """
 
     def __init__(self) -> None:
@@ -37,10 +46,16 @@ class SecurityOptions:
         self.classes: dict[bytes, type] = {}
         self.modules: dict[bytes, ModuleType | None] = {}
         self.registered: dict[bytes, Callable[[Any], Any]] = {}
+        self.persistentStore: Store | None = None
+        self.persistentLoad: Load | None = None
 
     def allowBasicTypes(self) -> None:
         """Allows lists, tuples, dictionaries, and the references that repeat one in a message."""
         self.allowed |= _BASIC
+
+    def allowExtraTypes(self) -> None:
+        """Allows the types that PB never had: complex, range, bytearray, paths and others."""
+        self.allowed |= EXTRA_TYPES
 
     def allowTypes(self, *types: str | bytes | type) -> None:
         """Allows types by the names that they have on the wire.
@@ -117,7 +132,7 @@ class SecurityOptions:
 
     def _register(self, name: str | bytes | type, maker: Callable[[Any], Any]) -> None:
         tag = _tag(name)
-        if tag in _ATOMS or tag in _BASIC or tag in _FLAVORS or tag in _CODE:
+        if any(tag in names for names in (_ATOMS, _BASIC, _FLAVORS, _CODE, EXTRA_TYPES)):
             raise ValueError(f"{tag.decode()!r} is a type of PB's own and cannot be registered")
         self.registered[tag] = maker
         self.allowed.add(tag)
@@ -144,6 +159,7 @@ def _tag(value: Any) -> bytes:
 def _make_global() -> SecurityOptions:
     options = SecurityOptions()
     options.allowBasicTypes()
+    options.allowExtraTypes()
     options.allowed |= _FLAVORS
     options.allowTypes("twisted.spread.pb.CopyableFailure")
     return options

@@ -15,18 +15,19 @@ from collections import Counter, deque
 from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
-from types import MemberDescriptorType, ModuleType
 from typing import Any
 
 from ..errors import InsecureJelly, LimitExceeded
 from ..failure import CopiedFailure
-from ..flavors import set_attributes
 from ..limits import Limits
 from ..refs import Refs, RemoteReference
 from ..wire.banana import Tree
+from .code import read_class, read_function, read_method, read_module
 from .copies import number_in, read_cached, read_lcache, read_registered
+from .extras import EXTRA_READERS
 from .failures import FAILURE_TAG, failure_from_state, shown_tag
-from .security import SecurityOptions, global_security
+from .instances import hashed_parts, read_instance
+from .security import Load, SecurityOptions, global_security
 
 __all__ = ["Unjellier", "text_keys", "unjelly"]
 
@@ -41,6 +42,7 @@ def unjelly(
     security: SecurityOptions = global_security,
     perspective: object = None,
     limits: Limits = Limits(),  # noqa: B008 (frozen)
+    persistentLoad: Load | None = None,
 ) -> Any:
     """Returns the object that an s-expression describes.
 
@@ -50,13 +52,16 @@ def unjelly(
         security: Says what may come in.
         perspective: The avatar in whose name it was received.
         limits: ``hash_collisions`` and ``message_items`` bound what dicts and sets may cost.
+        persistentLoad: Called with the id of a persistent object and with the `Unjellier`;
+            returns the object. The id is the peer's word. Where it is not given, that of the
+            security options counts; without one, such ids are refused.
 
     Raises:
         InsecureJelly: It holds something that may not come in, or makes no sense; the text
             names it.
         LimitExceeded: It costs more than the limits allow.
     """
-    unjellier = Unjellier(refs, security, perspective, limits)
+    unjellier = Unjellier(refs, security, perspective, limits, persistentLoad)
     try:
         return unjellier.read(tree)
     except RecursionError:
@@ -84,6 +89,7 @@ class Unjellier:
         perspective: The avatar in whose name the expression was received.
         borrowed: How often each luid was received in it, of references and of live copies, so
             that an expression that is refused half-way can still release the rest.
+        load: Returns the object of a persistent id, or None.
     """
 
     __slots__ = (
@@ -96,6 +102,7 @@ class Unjellier:
         "_states",
         "_unknown",
         "borrowed",
+        "load",
         "perspective",
         "refs",
         "security",
@@ -107,9 +114,11 @@ class Unjellier:
         security: SecurityOptions,
         perspective: object,
         limits: Limits,
+        load: Load | None = None,
     ) -> None:
         self.refs = refs
         self.security = security
+        self.load = security.persistentLoad if load is None else load
         self.perspective = perspective
         self.borrowed: Counter[int] = _NOTHING
         self._limits = limits
@@ -161,7 +170,7 @@ class Unjellier:
             return read_registered(self, maker, tree, promise)
         cls = self.security.classes.get(tag)
         if cls is not None:
-            return _instance(self, cls, tree, promise)
+            return read_instance(self, cls, tree, promise)
         raise InsecureJelly(
             f"{shown_tag(tag)} is not allowed here: "
             "this side's SecurityOptions do not name that type"
@@ -345,12 +354,13 @@ class Unjellier:
         # frozensets of that kind take as many to compare; and one large tuple may be the key of
         # any number of dicts. A message in which nothing is shared has no more to hash than it
         # has items.
-        if type(key) is tuple or type(key) is frozenset:
-            self._may_hash -= len(key)
-            if self._may_hash < 0:
-                raise LimitExceeded("the peer sent keys that take too long to hash")
-            for part in key:
-                self._weigh(part)
+        if type(key) in _PLAIN_KEYS or not (parts := hashed_parts(key)):
+            return
+        self._may_hash -= len(parts)
+        if self._may_hash < 0:
+            raise LimitExceeded("the peer sent keys that take too long to hash")
+        for part in parts:
+            self._weigh(part)
 
 
 # Readers, one for each type on the wire: reader(unjellier, tree, promise) -> object or Promise
@@ -538,51 +548,18 @@ def _unpersistable(u: Unjellier, tree: list[Tree], promise: Promise | None) -> N
     raise InsecureJelly(f"the peer could not send a value: {shown_tag(reason)}")
 
 
-def _class(u: Unjellier, tree: list[Tree], promise: Promise | None) -> type:
-    name = _part(tree, 1, bytes, length=2)
-    cls = u.security.classes.get(name)
-    if cls is None:
-        raise InsecureJelly(f"the class {shown_tag(name)} is not allowed here")
-    return cls
-
-
-def _module(u: Unjellier, tree: list[Tree], promise: Promise | None) -> ModuleType:
-    name = _part(tree, 1, bytes, length=2)
-    module = u.security.modules.get(name)
-    if module is None:
-        raise InsecureJelly(f"the module {shown_tag(name)} is not allowed here")
-    return module
-
-
-def _instance(u: Unjellier, cls: type, tree: list[Tree], promise: Promise | None) -> Any:
-    if len(tree) != 2:
-        raise InsecureJelly(f"malformed instance of {shown_tag(tree[0])}")
-    make: Any = cls.__new__
-    made = make(cls)
-    u.keep(promise, made)
-    u.restore(tree[1], lambda state: _restore(made, state))
-    u.finish(made)
-    return made
+def _persistent(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Any:
+    if u.load is None:
+        raise InsecureJelly("persistent is not allowed here: there is no persistentLoad")
+    known = u.unjelly(tree[1]) if len(tree) == 2 else None
+    if type(known) not in (int, bytes, str):
+        raise InsecureJelly("malformed persistent: an id is an integer, bytes or text")
+    return u.load(known, u)
 
 
 def _failure(u: Unjellier, tree: list[Tree], promise: Promise | None) -> CopiedFailure:
     state = u.unjelly(tree[1]) if len(tree) == 2 else None
     return failure_from_state(state)
-
-
-def _restore(made: Any, state: Any) -> None:
-    set_state = getattr(made, "__setstate__", None)
-    if set_state is not None:
-        set_state(state)
-        return
-    # What __getstate__ gives for a class with __slots__: attributes or None, and the slots.
-    state, slots = state if type(state) is tuple and len(state) == 2 else (state, None)
-    if state is not None:
-        set_attributes(made, state)
-    for name, value in text_keys({} if slots is None else slots).items():
-        if not isinstance(getattr(type(made), name, None), MemberDescriptorType):
-            raise InsecureJelly(f"{name} is no slot of a {type(made).__name__}")
-        setattr(made, name, value)
 
 
 def _with_text_keys(state: Any) -> Any:
@@ -635,7 +612,11 @@ READERS: dict[bytes, Reader] = {
     b"cached": read_cached,
     b"lcache": read_lcache,
     b"unpersistable": _unpersistable,
-    b"class": _class,
-    b"module": _module,
+    b"persistent": _persistent,
+    b"class": read_class,
+    b"module": read_module,
+    b"function": read_function,
+    b"method": read_method,
     FAILURE_TAG: _failure,
+    **EXTRA_READERS,
 }

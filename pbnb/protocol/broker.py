@@ -44,6 +44,7 @@ from ..flavors import (
 )
 from ..jelly.copies import LARGEST_NUMBER
 from ..jelly.direct import EMPTY_ARGS, EMPTY_KEYWORDS, Reader, Ready, write
+from ..jelly.extras import ABOUT, ABOUT_NAME, EXTRA_TYPES, PeerNotAsked
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
 from ..jelly.jelly import Jellier
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
@@ -92,6 +93,7 @@ class Broker:
         pending: The calls that wait for an answer, by their request numbers.
         dialect: The name of the dialect that was agreed on, or None before.
         broken: Whether the peer broke the protocol, so that nothing more can be read.
+        peer_types: Which types of `pbnb.jelly.extras` the peer reads; None until it was asked.
     """
 
     def __init__(
@@ -111,7 +113,9 @@ class Broker:
         self.security = security or global_security
         self._allowed = self.limits.before_login() if guarded else self.limits
         self.refs = Refs(peer, self._allowed.references, note)
+        self.refs.named[ABOUT_NAME] = ABOUT
         self.pending: dict[int, PendingCall] = {}
+        self.peer_types: frozenset[bytes] | None = None
         self.dialect: str | None = None
         self.broken = False
         self.closed = False
@@ -250,9 +254,12 @@ class Broker:
         wants_answer: bool,
     ) -> PendingCall | None:
         loan = self.refs.loan()
+        # In a call, unlike in an answer, a type that the peer does not know is an error of that
+        # call alone: nobody has to be asked first.
+        types = EXTRA_TYPES if self.peer_types is None else self.peer_types
         try:
-            args_tree = self._jelly(args, loan, ref.perspective) if args else self._no_args
-            kw_tree = self._jelly(kw, loan, ref.perspective) if kw else self._no_keywords
+            args_tree = self._jelly(args, loan, ref.perspective, types) if args else self._no_args
+            kw_tree = self._jelly(kw, loan, ref.perspective, types) if kw else self._no_keywords
             # Jellying runs the user's code, which may call too: only now is the number ours.
             request_id = self._last_request + 1
             wire_name = name.encode("utf-8")
@@ -279,24 +286,33 @@ class Broker:
 
     # Answers of ours
 
-    def answer(self, request_id: Any, value: object, perspective: object = None) -> Failure | None:
+    def answer(
+        self, request_id: Any, value: object, perspective: object = None, may_ask: bool = False
+    ) -> Failure | None:
         """Sends what a method returned, or the reason why that cannot be sent.
 
         Args:
             request_id: Of the call that is answered.
             value: What the method returned.
             perspective: The avatar that the call was made as.
+            may_ask: Leave the call unanswered where `peer_types` has to be known first.
 
         Returns:
             The failure that was sent in its place, or None.
+
+        Raises:
+            PeerNotAsked: `may_ask` was given, and the peer has to be asked for its types.
         """
         if self.closed or self.broken:
             return None  # nobody is left to read it, and nothing may enter a table any more
         loan = self.refs.loan()
         try:
-            self._send([b"answer", request_id, self._jelly(value, loan, perspective)])
+            tree = self._jelly(value, loan, perspective, self.peer_types)
+            self._send([b"answer", request_id, tree])
         except Exception as error:  # the state of an object comes from its owner's code
             loan.abandon(error)
+            if may_ask and isinstance(error, PeerNotAsked):
+                raise
             failure = Failure.of(error)
             self.fail(request_id, failure)
             return failure
@@ -328,14 +344,21 @@ class Broker:
     def _failure_tree(self, failure: Failure, loan: Loan) -> Tree:
         value = failure.value
         if isinstance(value, (Copyable, Jellyable)) or self.security.isClassAllowed(type(value)):
-            return self._jelly(value, loan, None)
+            return self._jelly(value, loan, None, self.peer_types)
         state = failure_state(failure, self._unsafe_tracebacks)
         return [FAILURE_TAG, self._jelly(state, loan, None)]
 
-    def _jelly(self, value: object, loan: Loan, perspective: object) -> Tree:
+    def _jelly(
+        self,
+        value: object,
+        loan: Loan,
+        perspective: object,
+        types: frozenset[bytes] | None = EXTRA_TYPES,
+    ) -> Tree:
         if self._direct and (encoded := write(value, self.limits)) is not None:
             return encoded
-        return Jellier(loan, self.security, perspective, self.limits).write(value)
+        jellier = Jellier(loan, self.security, perspective, self.limits, peer_types=types)
+        return jellier.write(value)
 
     def _unjelly(
         self, tree: Tree, perspective: object, security: SecurityOptions | None = None

@@ -798,3 +798,40 @@ def test_more_references_than_a_peer_may_lend_are_refused() -> None:
     assert len(unjelly(tree[:-1], refs)) == 1025
     with pytest.raises(LimitExceeded, match="more than 1024 objects"):
         unjelly(tree, Refs(Silent(), 1024, list))
+
+
+# Persistent objects
+
+
+def test_a_persistent_object_is_found_by_its_id() -> None:
+    shelf = {7: "seven", b"x": "bytes", "größe": "text"}
+    tree = [b"list", *([b"persistent", jelly(key)] for key in shelf)]
+    load = lambda known, unjellier: shelf[known]  # noqa: E731
+    assert unjelly(tree, persistentLoad=load) == list(shelf.values())
+    security = SecurityOptions()
+    security.allowBasicTypes()
+    security.persistentLoad = load
+    assert unjelly(tree, security=security) == list(shelf.values())
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        [b"persistent"],
+        [b"persistent", 1, 2],
+        [b"persistent", [b"list"]],
+        [b"persistent", 1.5],
+        [b"persistent", [b"None"]],
+        [b"persistent", [b"dereference", 1]],
+    ],
+)
+def test_an_id_is_a_number_or_a_string(tree: Any) -> None:
+    loaded: list[Any] = []
+    with pytest.raises(InsecureJelly):
+        unjelly(tree, persistentLoad=lambda known, unjellier: loaded.append(known))
+    assert loaded == []
+
+
+def test_without_a_loader_an_id_is_refused() -> None:
+    with pytest.raises(InsecureJelly, match="no persistentLoad"):
+        unjelly([b"persistent", 7])
