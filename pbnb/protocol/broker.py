@@ -113,7 +113,6 @@ class Broker:
         self.security = security or global_security
         self._allowed = self.limits.before_login() if guarded else self.limits
         self.refs = Refs(peer, self._allowed.references, note)
-        self.refs.named[ABOUT_NAME] = ABOUT
         self.pending: dict[int, PendingCall] = {}
         self.peer_types: frozenset[bytes] | None = None
         self.dialect: str | None = None
@@ -413,6 +412,8 @@ class Broker:
 
     def _on_message(self, tree: list[Any]) -> Event:
         target = self.refs.find(tree[2])
+        if target is None and tree[2] == ABOUT_NAME:
+            target = ABOUT
         if not isinstance(target, Referenceable):
             # Twisted's words, then ours.
             error = Error(f"Invalid Object ID: {tree[2]!r:.40} is not lent to this peer")
