@@ -119,7 +119,7 @@ class LoginRoot(Root):
         _, avatar, logout = await self.portal.avatar(avatar_id, mind)
         if avatar is None:
             raise TypeError(f"the realm has made no avatar for {avatar_id!r:.80}: it returned None")
-        return Session(avatar, logout)
+        return Session(avatar, logout, avatar_id)
 
 
 class Challenger(Referenceable):

@@ -19,17 +19,20 @@ class Session:
     Args:
         avatar: The avatar.
         logout: What to call at the end.
+        avatar_id: Who it is, as the checker has it.
 
     Attributes:
+        avatar_id: Who it is, as the checker has it.
         avatar: What the peer is given: the avatar, or its ``perspective_`` methods by reference.
     """
 
-    __slots__ = ("_logout", "avatar")
+    __slots__ = ("_logout", "avatar", "avatar_id")
 
-    def __init__(self, avatar: Any, logout: Callable[[], Any]) -> None:
+    def __init__(self, avatar: Any, logout: Callable[[], Any], avatar_id: Any = None) -> None:
         # One reference for each login, so that each has an end of its own.
         sendable = isinstance(avatar, Serializable)
         self.avatar: Any = avatar if sendable else AsReferenceable(avatar, "perspective")
+        self.avatar_id = avatar_id
         self._logout: Callable[[], Any] | None = logout
 
     def end(self) -> Any:

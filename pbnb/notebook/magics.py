@@ -277,13 +277,14 @@ class PBMagics(Magics):
         with _shown_in_one_sentence():
             address, token = destination(_unquoted(args.target))
         # After all that could go wrong with the line: nobody types a password in vain.
-        password = ask_password(args.user, address) if args.user else None
+        user = args.user or None
+        password = None if user is None else ask_password(user, address)
 
         async def start() -> RemoteReference:
             ref: RemoteReference = await connect(
                 address,
-                token=token if args.user is None else None,
-                username=args.user,
+                token=token if user is None else None,
+                username=user,
                 password=password,
                 legacy_auth=args.legacy_auth,
                 timeout=timeout,

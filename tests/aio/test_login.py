@@ -147,7 +147,7 @@ def test_the_avatar_calls_the_mind() -> None:
         async with serving(Realm()) as server:
             mind = Mind()
             for how in ({"username": "alice", "password": "secret"}, {"anonymous": True}):
-                ref = await pb.connect(server.address, mind=mind, **how)  # type: ignore[arg-type]
+                ref = await pb.connect(server.address, mind=mind, **how)
                 assert await ref.callRemote("callMind", "word") == "heard"
                 await ref.broker.close()
             assert mind.heard == ["word", "word"]

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from pbnb.cred import challenge as module
 from pbnb.cred.challenge import Challenge, new_challenge, respond
 
 CHALLENGE = bytes(range(16))
@@ -47,7 +46,7 @@ def test_md5_is_not_asked_for_as_a_signature(monkeypatch: pytest.MonkeyPatch) ->
             raise ValueError("disabled for FIPS")
         return real(data, usedforsecurity=False)
 
-    monkeypatch.setattr(module.hashlib, "md5", strict)
+    monkeypatch.setattr(hashlib, "md5", strict)
     assert respond(CHALLENGE, "correct horse") == RESPONSE
 
 

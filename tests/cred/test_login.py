@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import pbnb as pb
+from pbnb.cred import scram
 from pbnb.cred.challenge import respond
 from pbnb.cred.login import LoginRoot, Salts
 from pbnb.cred.scram import client_proof, derive, server_proof, transcript
@@ -54,6 +55,7 @@ def prove(
 def named(session: Any) -> tuple[Any, Any]:
     assert isinstance(session, Session)
     user = session.avatar.perspective
+    assert session.avatar_id == user.name
     return user.name, user.mind
 
 
@@ -69,7 +71,13 @@ def test_both_sides_prove_the_password(user: Any) -> None:
 
 def test_no_avatar_is_made_before_the_gate() -> None:
     made: list[Any] = []
-    (_, gate), _ = prove(root(realm=lambda name, mind: made.append(name) or User(name, mind)))
+
+    class Counted(User):
+        def __init__(self, name: Any, mind: Any) -> None:
+            super().__init__(name, mind)
+            made.append(name)
+
+    (_, gate), _ = prove(root(realm=Counted))
     assert made == []
     finished(call(gate, "enter"))
     assert made == ["alice"]
@@ -164,10 +172,12 @@ def test_a_checker_that_gives_up_early_takes_as_much_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     worked: list[Any] = []
-    from pbnb.cred import scram
 
-    real = scram.derive
-    monkeypatch.setattr(scram, "derive", lambda *args: worked.append(args) or real(*args))
+    def counted(*args: Any) -> Any:
+        worked.append(args)
+        return derive(*args)
+
+    monkeypatch.setattr(scram, "derive", counted)
     for checker in (Tripping(), pb.PasswordChecker(bob="x"), pb.PasswordChecker(alice="x")):
         worked.clear()
         with pytest.raises(pb.UnauthorizedLogin):

@@ -40,7 +40,12 @@ print(found)
 
 def test_the_password_is_what_is_typed_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(getpass, "getpass", lambda prompt: asked.append(prompt) or PASSWORD)
+
+    def ask(prompt: str) -> str:
+        asked.append(prompt)
+        return PASSWORD
+
+    monkeypatch.setattr(getpass, "getpass", ask)
     password = ask_password("alice", "127.0.0.1:8789")
     assert password == PASSWORD and password.encode() == PASSWORD.encode()
     assert asked == ["password of alice at 127.0.0.1:8789: "]
