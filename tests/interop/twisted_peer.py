@@ -13,6 +13,7 @@ import gc
 import json
 import sys
 from collections.abc import Callable
+from io import BytesIO
 from typing import Any
 
 from twisted.cred.checkers import InMemoryUsernamePasswordDatabaseDontUse
@@ -25,7 +26,7 @@ from twisted.internet.protocol import Protocol
 from twisted.internet.stdio import StandardIO
 from twisted.python import log
 from twisted.python.failure import Failure
-from twisted.spread import pb
+from twisted.spread import pb, util
 from twisted.spread.banana import BananaError
 from twisted.spread.flavors import NoSuchMethod
 from twisted.spread.jelly import InsecureJelly
@@ -173,8 +174,28 @@ class Served(pb.Referenceable):
         self.broker.transport.loseConnection()
         return Deferred()
 
+    def remote_pageString(self, collector: pb.RemoteReference, *args: Any) -> None:
+        util.StringPager(collector, *args, callback=say, paged="string")
+
+    def remote_pageFile(self, collector: pb.RemoteReference, data: bytes) -> None:
+        util.FilePager(collector, BytesIO(data))
+
+    def remote_collect(self, source: pb.RemoteReference, *args: Any) -> Deferred[Any]:
+        """Returns the pages of the caller's own method, which is no pager to this end."""
+        return util.getAllPages(source, *args).addCallback(described)
+
+    def remote_learnComplex(self) -> None:
+        pb.setUnjellyableFactoryForClass("pbnb.complex", lambda parts: complex(*parts))
+
     def remote_watch(self, ref: pb.RemoteReference) -> None:
         ref.notifyOnDisconnect(lambda lost: say(lost=lost == ref))
+
+
+def described(pages: list[Any]) -> list[Any]:
+    """Returns pages as the other end can compare them, failures by what they say."""
+    return [
+        ("failure", page.getErrorMessage()) if isinstance(page, Failure) else page for page in pages
+    ]
 
 
 class ServedRoot(pb.Root):
@@ -366,9 +387,23 @@ async def trap(root: pb.RemoteReference) -> None:
     say(outcomes=outcomes)
 
 
+async def paging(root: pb.RemoteReference) -> None:
+    for name in ("pageString", "pageFile", "pageBroken"):
+        pages = described(await util.getAllPages(root, name))
+        say(**{name: [page.decode() if isinstance(page, bytes) else page for page in pages]})
+    say(alive=await root.callRemote("echo", "alive"))
+
+
+async def extras(root: pb.RemoteReference) -> None:
+    """Answers of types that this end does not know: errors, and not the end of the connection."""
+    for name in await root.callRemote("extraNames"):
+        say(**{name: await failure_of(root.callRemote("extra", name))})
+    say(alive=await root.callRemote("echo", "alive"))
+
+
 SCENARIOS = [
     *(values, pb1, pb2, pb3, echoed, errors, unsafe, deferred, keywords, no_answer),
-    *(counting, lending, big, hung_up, wait, trap),
+    *(counting, lending, big, hung_up, wait, trap, paging, extras),
 ]
 
 
