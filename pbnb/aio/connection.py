@@ -10,13 +10,13 @@ import asyncio
 import inspect
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from ..cred import Session
 from ..errors import DeadReferenceError, PBConnectionLost
-from ..failure import Failure
+from ..failure import Failure, shown
 from ..flavors import Referenceable, Root
 from ..jelly.extras import ABOUT_NAME, PeerNotAsked, types_in
 from ..jelly.security import SecurityOptions
@@ -34,8 +34,19 @@ from ..protocol.events import (
     Opened,
     PendingCall,
 )
+from ..protocol.snapshot import (
+    CallRow,
+    PeerRow,
+    Snapshot,
+    borrowed_rows,
+    cache_rows,
+    kind_of,
+    lent_rows,
+    target_of,
+)
 from ..refs import CachedRemotely, RemoteReference
 from .address import format_address, numeric_address
+from .calls import CallLog, reason
 from .deferred import Deferred
 from .dispatch import run_call
 
@@ -71,6 +82,11 @@ class Connection(asyncio.Protocol):
         channel: The address of the side that listened, in the form in which both sides know it.
         lost: Whether the connection has ended.
         error: What the peer did wrong, where that ended the connection.
+        since: When the connection was made, by its loop's clock.
+        bytes_received: How many bytes have come.
+        bytes_sent: How many bytes have gone.
+        calls_received: How many calls have come.
+        calls_sent: How many calls have gone.
     """
 
     def __init__(
@@ -101,13 +117,18 @@ class Connection(asyncio.Protocol):
         self._listening = listening
         self.lost = False
         self.error: Exception | None = None
+        self.since = 0.0
+        self.bytes_received = self.bytes_sent = 0
+        self.calls_received = self.calls_sent = 0
+        self._log: CallLog | None = None
         self._root = root
         self._opened = opened
         self._ended = ended
         self._watchers: list[tuple[RemoteReference | None, Callable[..., object]]] = []
         # What the peer has logged in to, by the identity of what it was given for it.
         self._sessions: dict[int, list[Session]] = {}
-        self._tasks: set[asyncio.Future[Any]] = set()
+        # What runs for the peer: which call, since when.
+        self._tasks: dict[asyncio.Future[Any], tuple[CallReceived | None, float]] = {}
         self._thread = 0
         self._flushing = False
         self._releasing = False
@@ -126,6 +147,8 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
+        self.machine.refs.clock = self._loop.time
+        self.since = self._loop.time()
         self._closed = self._loop.create_future()
         name = transport.get_extra_info("peername")
         self.peer = format_address(*name[:2]) if isinstance(name, tuple) else str(name or "a peer")
@@ -137,6 +160,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Handles what the peer sent; called by the event loop."""
         machine = self.machine
+        self.bytes_received += len(data)
         machine.receive_data(data)
         # One event at a time: a handler may run a nested loop, which comes back to this method.
         while (event := machine.next_event()) is not None:
@@ -149,6 +173,7 @@ class Connection(asyncio.Protocol):
         cause = self.error or exc
         ended = self.machine.close()
         for call in ended.calls:
+            self.calls.answered(call, "the connection ended")
             if call.waiter is not None:
                 waiter, call.waiter = call.waiter, None
                 waiter.errback(self._lost_error(call, cause))
@@ -223,6 +248,8 @@ class Connection(asyncio.Protocol):
             return failed
         assert pending is not None
         pending.waiter = waiter = Deferred(_Canceller(pending))
+        pending.since = self._loop.time()
+        self.calls_sent += 1
         self._write_soon()
         return waiter
 
@@ -241,6 +268,7 @@ class Connection(asyncio.Protocol):
             self._loop.call_soon_threadsafe(self.call_only, ref, name, args, kw)
             return
         self.machine.call(ref, name, args, kw, wants_answer=False)
+        self.calls_sent += 1
         self._write_soon()
 
     def _check(self, kw: dict[str, Any]) -> None:
@@ -337,6 +365,55 @@ class Connection(asyncio.Protocol):
         if not self.lost:
             self._transport.abort()
 
+    @property
+    def calls(self) -> CallLog:
+        """The record of the calls that ended: of those that failed, and for who watches, of all."""
+        if self._log is None:
+            self._log = CallLog(self._loop.time)
+        return self._log
+
+    def running(self) -> Iterator[tuple[asyncio.Future[Any], CallReceived, float]]:
+        """Yields what runs for the peer: its task, the call, and since when."""
+        for task, (call, since) in list(self._tasks.items()):
+            if call is not None:
+                yield task, call, since
+
+    def snapshot(self) -> Snapshot:
+        """Returns what the connection looks like now; to be called in its loop's thread."""
+        return Snapshot(
+            now=self._loop.time(),
+            peer=self._peer_row(),
+            lent=tuple(lent_rows(self.machine.refs)),
+            borrowed=tuple(borrowed_rows(self.machine.refs)),
+            caches=tuple(cache_rows(self.machine.refs)),
+            pending=tuple(self._pending_rows()),
+            log=() if self._log is None else tuple(self._log.rows),
+        )
+
+    def _peer_row(self) -> PeerRow:
+        return PeerRow(
+            address=shown(self.peer),
+            user=", ".join(
+                kind_of(session.avatar) for each in self._sessions.values() for session in each
+            ),
+            accepted=self._listening,
+            dialect=self.machine.dialect or "",
+            since=self.since,
+            bytes_received=self.bytes_received,
+            bytes_sent=self.bytes_sent,
+            calls_received=self.calls_received,
+            calls_sent=self.calls_sent,
+            lost=self.lost,
+        )
+
+    def _pending_rows(self) -> Iterator[CallRow]:
+        for call in list(self.machine.pending.values()):
+            method, target = shown(call.name, 80), target_of(call.ref)
+            yield CallRow(call.request_id, False, method, target, call.since, None)
+        for task, event, since in self.running():
+            method, target = shown(event.name, 80), target_of(event.target)
+            yield CallRow(id(task), True, method, target, since, None)
+
     def __repr__(self) -> str:
         state = "ended" if self.lost else self.machine.dialect or "opening"
         return f"<Connection to {self.peer}, {state}>"
@@ -356,7 +433,9 @@ class Connection(asyncio.Protocol):
 
     def _flush(self) -> None:
         if self.machine.queued and not self.lost:
-            self._transport.writelines(self.machine.data_to_send())
+            buffers = self.machine.data_to_send()
+            self.bytes_sent += sum(map(len, buffers))
+            self._transport.writelines(buffers)
 
     def run_paced(self, step: Callable[[], bool]) -> None:
         """Runs a step again and again, as fast as the peer reads, until it returns False.
@@ -417,6 +496,9 @@ class Connection(asyncio.Protocol):
             return
         if failure is not None:
             log.error("the answer of a remote method cannot be sent: %s", failure.getErrorMessage())
+            self.calls.replied(call, reason(failure))
+        elif self._log is not None:
+            self._log.replied(call)
         self._write_soon()
 
     def begin_session(self, call: CallReceived, session: Session) -> None:
@@ -425,6 +507,8 @@ class Connection(asyncio.Protocol):
             self._end_session(session)
             return
         self.machine.admit_peer()
+        if self._log is not None:
+            self._log.replied(call)
         failure = self.machine.answer(call.request_id, session.avatar, call.perspective)
         if failure is None:
             self._sessions.setdefault(id(session.avatar), []).append(session)
@@ -452,31 +536,39 @@ class Connection(asyncio.Protocol):
 
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with why its method failed."""
+        self.calls.replied(call, reason(failure))
         self.machine.fail(call.request_id, failure)
         self._write_soon()
 
-    def keep_task(self, task: asyncio.Future[Any]) -> None:
+    def keep_task(self, task: asyncio.Future[Any], call: CallReceived | None = None) -> None:
         """Holds a running method until it is done; the loop itself holds tasks weakly."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = (call, self._loop.time())
+        task.add_done_callback(self._tasks.pop)
 
     def _on_opened(self, event: Opened) -> None:
         self._opened(self)
 
     def _on_call(self, event: CallReceived) -> None:
+        self.calls_received += 1
+        if self._log is not None:
+            self._log.began(event)
         run_call(self, event)
 
     def _on_answer(self, event: AnswerReceived) -> None:
+        if self._log is not None:
+            self._log.answered(event.call)
         waiter, event.call.waiter = event.call.waiter, None
         if waiter is not None:
             waiter.callback(event.value)
 
     def _on_error(self, event: ErrorReceived) -> None:
+        self.calls.answered(event.call, reason(event.failure))
         waiter, event.call.waiter = event.call.waiter, None
         if waiter is not None:
             waiter.errback(event.failure)
 
     def _on_refused(self, event: CallRefused) -> None:
+        self.calls.add(True, event.name, "refused", None, str(event.error))
         log.warning("refused a call of %r from %s: %s", event.name, self.peer, event.error)
 
     def _on_observing_stopped(self, event: ObservingStopped) -> None:
@@ -492,6 +584,7 @@ class Connection(asyncio.Protocol):
 
     def _on_broken(self, event: ConnectionBroken) -> None:
         self.error = event.error
+        self.calls.add(True, "", "", None, str(event.error))
         log.warning("closing the connection to %s: %s", self.peer, event.error)
         self._flush()
         self._transport.close()

@@ -37,7 +37,7 @@ class Replies(Protocol):
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with a failure."""
 
-    def keep_task(self, task: asyncio.Future[Any]) -> None:
+    def keep_task(self, task: asyncio.Future[Any], call: CallReceived | None = None) -> None:
         """Holds a task until it is done."""
 
 
@@ -86,7 +86,7 @@ def _run_awaitable(connection: Replies, call: CallReceived, awaitable: Any) -> N
     if task.done():
         done(task)
     else:
-        connection.keep_task(task)
+        connection.keep_task(task, call)
         task.add_done_callback(done)
 
 

@@ -17,6 +17,7 @@ from ..cred import LoginRoot, Portal, Salts, new_token, token_portal
 from ..flavors import Referenceable, Root
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
+from ..protocol.snapshot import Snapshot
 from .address import format_address, is_loopback
 from .connection import Connection
 
@@ -205,6 +206,10 @@ class Server:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+    def snapshot(self) -> tuple[Snapshot, ...]:
+        """Returns what each connection looks like now; to be called in the server's loop."""
+        return tuple(connection.snapshot() for connection in self.connections)
 
     def __repr__(self) -> str:
         # The token is no part of it: a repr ends up in saved notebooks.

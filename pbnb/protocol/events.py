@@ -36,9 +36,10 @@ class PendingCall:
         ref: The reference that was called, or the observer of a live copy.
         name: The method's name.
         waiter: Whatever the caller of `Broker.call` keeps for the answer.
+        since: When it was sent, by the clock of whoever called.
     """
 
-    __slots__ = ("name", "pinned", "ref", "request_id", "waiter")
+    __slots__ = ("name", "pinned", "ref", "request_id", "since", "waiter")
 
     def __init__(
         self,
@@ -52,6 +53,7 @@ class PendingCall:
         self.name = name
         self.pinned = pinned
         self.waiter: Any = None
+        self.since = 0.0
 
     def __repr__(self) -> str:
         return f"<PendingCall {self.request_id}: {self.name} on {self.ref!r}>"

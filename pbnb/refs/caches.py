@@ -46,6 +46,11 @@ class Observer:
         """The avatar that the copy was sent to, or None."""
         return self._cached.perspective
 
+    @property
+    def luid(self) -> int:
+        """The object's number on this connection."""
+        return self._cached.luid
+
     def callRemote(self, _name: str, /, *args: Any, **kw: Any) -> Any:
         """Runs the method ``observe_name`` of the copy.
 
@@ -91,9 +96,10 @@ class CachedRemotely:
             in which that copy comes home, has arrived.
         perspective: The avatar that it was sent to.
         observer: What its owner calls with changes.
+        since: When it was first sent.
     """
 
-    __slots__ = ("count", "key", "luid", "obj", "observer", "perspective", "pins")
+    __slots__ = ("count", "key", "luid", "obj", "observer", "perspective", "pins", "since")
 
     def __init__(
         self, luid: int, obj: Cacheable, key: Hashable, perspective: object, peer: Observed
@@ -103,6 +109,7 @@ class CachedRemotely:
         self.key = key
         self.count = 0
         self.pins = 0
+        self.since = 0.0
         self.perspective = perspective
         self.observer = Observer(peer, self)
 
@@ -120,13 +127,15 @@ class Cached:
             was not let in.
         ready: Whether the master has its state.
         alias: What users hold, while they hold it.
+        since: When it came.
     """
 
-    __slots__ = ("alias", "luid", "master", "ready")
+    __slots__ = ("alias", "luid", "master", "ready", "since")
 
-    def __init__(self, luid: int, master: RemoteCache | None) -> None:
+    def __init__(self, luid: int, master: RemoteCache | None, since: float) -> None:
         self.luid = luid
         self.master = master
+        self.since = since
         self.ready = False
         self.alias: Alias | None = None
 
@@ -147,6 +156,7 @@ class Caches:
         peer: The connection.
         gone: Called with the `Alias` of a copy that is no longer held, from any thread.
         next_luid: Gives the number of the next object that goes out.
+        clock: Tells the time at which a copy is sent or comes.
     """
 
     def __init__(
@@ -154,10 +164,12 @@ class Caches:
         peer: Any,
         gone: Callable[[Any], object],
         next_luid: Callable[[], int],
+        clock: Callable[[], float],
     ) -> None:
         self._peer = peer
         self._gone = gone
         self._next_luid = next_luid
+        self._clock = clock
         self._remote: dict[int, CachedRemotely] = {}
         self._by_key: dict[Hashable, CachedRemotely] = {}
         self._pinned: dict[int, CachedRemotely] = {}  # let go of, in a call that is not answered
@@ -192,6 +204,7 @@ class Caches:
         """Counts one sending of an object, and puts it in the tables at the first."""
         self._remote[entry.luid] = entry
         self._by_key[entry.key] = entry
+        entry.since = entry.since or self._clock()
         entry.count += 1
         entry.pins += pin
 
@@ -251,7 +264,7 @@ class Caches:
         if luid in self._local:
             raise InsecureJelly(f"the peer sent the copy {luid} twice as a new one")
         # Unlike a RemoteCopy, a master is made by calling its class: PB has always done so.
-        self._local[luid] = Cached(luid, cls())
+        self._local[luid] = Cached(luid, cls(), self._clock())
         return self.received(luid)
 
     def refuse(self, luid: int, limit: int) -> bool:
@@ -265,7 +278,7 @@ class Caches:
         """
         if luid not in self._local and len(self._local) > limit:
             return False
-        entry = self._local.setdefault(luid, Cached(luid, None))
+        entry = self._local.setdefault(luid, Cached(luid, None, self._clock()))
         if not entry.ready:
             entry.master = None
         return True

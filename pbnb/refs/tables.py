@@ -38,9 +38,10 @@ class Lent:
         count: How often it was sent and not yet released.
         pins: Pending calls that named it. A pinned entry stays when its count is zero: the peer
             may release the reference before its answer, which names the object, has arrived.
+        since: When it was lent, by `Refs.clock`.
     """
 
-    __slots__ = ("count", "key", "luid", "obj", "pins")
+    __slots__ = ("count", "key", "luid", "obj", "pins", "since")
 
     def __init__(self, luid: int, obj: Serializable, key: Hashable) -> None:
         self.luid = luid
@@ -48,6 +49,7 @@ class Lent:
         self.key = key
         self.count = 0
         self.pins = 0
+        self.since = 0.0
 
     def __repr__(self) -> str:
         return f"<Lent {self.luid}: {type(self.obj).__name__}, count {self.count}>"
@@ -59,13 +61,15 @@ class Borrowed(weakref.ref[RemoteReference]):
     Attributes:
         luid: The peer's number for the object.
         count: How often the peer sent it: so many decrefs are due when it is gone.
+        since: When it came, by `Refs.clock`.
     """
 
-    __slots__ = ("count", "key", "luid")
+    __slots__ = ("count", "key", "luid", "since")
 
     luid: int
     count: int
     key: Hashable
+    since: float
 
 
 class Refs:
@@ -76,10 +80,17 @@ class Refs:
         limit: How many objects may be lent, and how many borrowed, at one time.
         note: Called when a borrowed reference is gone, from whichever thread collected it. It
             may do no more than arrange for `released` to be read.
+
+    Attributes:
+        limit: How many objects may be lent, and how many borrowed.
+        named: What is offered under names, such as the root.
+        clock: Tells the time at which something is lent, borrowed or copied.
+        caches: The tables of live copies.
     """
 
     def __init__(self, peer: Peer, limit: int, note: Callable[[], object]) -> None:
         self.limit = limit
+        self.clock: Callable[[], float] = float
         self.named: dict[bytes, Serializable] = {}
         self._peer = peer
         self._note = note
@@ -89,7 +100,7 @@ class Refs:
         self._borrowed: dict[Hashable, Borrowed] = {}
         self._gone: deque[Borrowed | Alias] = deque()
         self._on_gone = self._leave_note  # one bound method for all the weak references
-        self.caches = Caches(peer, self._on_gone, self._next_luid)
+        self.caches = Caches(peer, self._on_gone, self._next_luid, lambda: self.clock())
 
     def _next_luid(self) -> int:
         # One count for references and live copies, as Twisted has.
@@ -159,6 +170,30 @@ class Refs:
             if ref is not None:
                 yield ref, entry.count
 
+    def borrowed_since(self) -> Iterator[tuple[RemoteReference, int, float]]:
+        """Yields each live reference of the peer's with its count, and when it came."""
+        for entry in list(self._borrowed.values()):
+            ref = entry()
+            if ref is not None:
+                yield ref, entry.count, entry.since
+
+    def give_back(self, ref: RemoteReference) -> int:
+        """Forgets a reference although it is still held here: calls through it will fail.
+
+        Args:
+            ref: The reference.
+
+        Returns:
+            How many decrefs are due for it; 0 where it is borrowed no longer, or was never.
+        """
+        for entry in list(self._borrowed.values()):
+            if entry() is ref:
+                del self._borrowed[entry.key]
+                # What its finalizer will find to be due.
+                due, entry.count = entry.count, 0
+                return due
+        return 0
+
     def borrow(self, luid: int, perspective: object = None) -> RemoteReference:
         """Returns the reference for a luid that the peer has sent, and counts the sending.
 
@@ -185,7 +220,7 @@ class Refs:
         # new one replaces it here, and each pays for the sendings it has counted itself.
         ref = RemoteReference(self._peer, luid, perspective)
         entry = Borrowed(ref, self._on_gone)
-        entry.luid, entry.count, entry.key = luid, 1, key
+        entry.luid, entry.count, entry.key, entry.since = luid, 1, key, self.clock()
         self._borrowed[key] = entry
         return ref
 
@@ -356,6 +391,7 @@ class Loan:
         for cached in self._cached:
             refs.caches.commit(cached, pin)
         for entry in self._new.values():
+            entry.since = refs.clock()
             refs._lent[entry.luid] = entry
             refs._by_key[entry.key] = entry
         for entry in self._sent:

@@ -359,3 +359,43 @@ def test_the_repr_says_with_whom_and_in_what_state() -> None:
         assert repr(Connection(listening=True)) == "<Connection to nobody yet, opening>"
 
     asyncio.run(main())
+
+
+async def _snapshots() -> None:
+    gate: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    class Slow(pb.Root):
+        def remote_thing(self) -> Thing:
+            return Thing()
+
+        def remote_fail(self) -> None:
+            raise pb.Error("not now")
+
+        async def remote_wait(self) -> None:
+            await gate
+
+    async with served(Slow()) as (server, root):
+        ref = await root.callRemote("thing")
+        hanging = root.callRemote("wait")
+        with pytest.raises(pb.Error):
+            await root.callRemote("fail")
+        theirs, ours = server.snapshot()[0], root.broker.snapshot()
+        assert (ours.peer.calls_sent, theirs.peer.calls_received) == (3, 3)
+        assert ours.peer.bytes_sent == theirs.peer.bytes_received > 0
+        assert (ours.peer.accepted, theirs.peer.accepted) == (False, True)
+        assert [row.luid for row in theirs.lent] == ["root", ref.luid]
+        assert [row.luid for row in ours.borrowed] == [ref.luid]
+        (sent,), (running,) = ours.pending, theirs.pending
+        assert (sent.method, sent.target, sent.incoming) == ("wait", "root", False)
+        assert (running.method, running.target, running.incoming) == ("wait", "Slow", True)
+        assert 0 < sent.since <= running.since <= theirs.now
+        # Only what failed is recorded while nobody watches.
+        assert [(row.method, row.error) for row in ours.log] == [("fail", "Error: not now")]
+        assert [(row.method, row.error) for row in theirs.log] == [("fail", "Error: not now")]
+        gate.set_result(None)
+        await hanging
+        assert root.broker.snapshot().pending == server.snapshot()[0].pending == ()
+
+
+def test_a_snapshot_says_what_is_held_and_what_is_pending() -> None:
+    asyncio.run(_snapshots())
