@@ -43,7 +43,6 @@ from ..flavors import (
     ViewPoint,
 )
 from ..jelly.copies import LARGEST_NUMBER
-from ..jelly.direct import EMPTY_ARGS, EMPTY_KEYWORDS, Reader, Ready, write
 from ..jelly.extras import ABOUT, ABOUT_NAME, EXTRA_TYPES, PeerNotAsked
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
 from ..jelly.jelly import Jellier
@@ -120,9 +119,6 @@ class Broker:
         self.closed = False
         self._unsafe_tracebacks = unsafe_tracebacks
         self._last_request = 0
-        self._direct = False
-        self._no_args: Tree = [b"tuple"]
-        self._no_keywords: Tree = [b"dictionary"]
         self._released: list[object] = []
         self._out: list[Any] = []
         self._wire: Dialect
@@ -182,10 +178,6 @@ class Broker:
         self._wire.limits = self._allowed
         self._handshake = None
         self.dialect = self._wire.name.decode("ascii")
-        if self.dialect == "pb":
-            self._direct = True
-            self._no_args, self._no_keywords = EMPTY_ARGS, EMPTY_KEYWORDS
-            self._wire.shortcut = Reader(self.security).read
         self._out.append(reply)
         self._send([b"version", VERSION])
         return Opened(self.dialect)
@@ -257,8 +249,12 @@ class Broker:
         # call alone: nobody has to be asked first.
         types = EXTRA_TYPES if self.peer_types is None else self.peer_types
         try:
-            args_tree = self._jelly(args, loan, ref.perspective, types) if args else self._no_args
-            kw_tree = self._jelly(kw, loan, ref.perspective, types) if kw else self._no_keywords
+            args_tree: Tree = [b"tuple"]
+            kw_tree: Tree = [b"dictionary"]
+            if args:
+                args_tree = self._jelly(args, loan, ref.perspective, types)
+            if kw:
+                kw_tree = self._jelly(kw, loan, ref.perspective, types)
             # Jellying runs the user's code, which may call too: only now is the number ours.
             request_id = self._last_request + 1
             wire_name = name.encode("utf-8")
@@ -354,8 +350,6 @@ class Broker:
         perspective: object,
         types: frozenset[bytes] | None = EXTRA_TYPES,
     ) -> Tree:
-        if self._direct and (encoded := write(value, self.limits)) is not None:
-            return encoded
         jellier = Jellier(loan, self.security, perspective, self.limits, peer_types=types)
         return jellier.write(value)
 
