@@ -208,9 +208,17 @@ def _wrap(met: _Met) -> None:
     met.node[:] = [b"reference", met.number, met.node[:]]
 
 
+# From this length on it pays to look first whether everything in a container stays as it is.
+_LONG = 16
+_AS_THEY_ARE = frozenset((int, float, bytes))
+
+
 def _fill_sequence(tag: bytes) -> Callable[[Jellier, Any, list[Tree]], None]:
     def fill(jellier: Jellier, items: Any, node: list[Tree]) -> None:
         node.append(tag)
+        if len(items) > _LONG and _AS_THEY_ARE.issuperset(map(type, items)):
+            node.extend(items)
+            return
         for item in items:
             kind = type(item)
             if kind is int or kind is bytes or kind is float:
