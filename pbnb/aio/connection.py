@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -57,6 +58,11 @@ log = logging.getLogger("pbnb")
 # Messages are joined and written once in a turn of the loop. A peer that is kept waiting for a
 # whole turn idles, though, so that a long burst is written in pieces.
 _BURST = 24
+
+# On these Pythons writelines() does not tell that the buffer is full (CVE-2024-12254).
+_NEVER_FULL = sys.version_info[:2] in ((3, 12), (3, 13)) and sys.version_info < (
+    (3, 12, 9) if sys.version_info < (3, 13) else (3, 13, 2)
+)
 
 # Seconds that closing waits for the peer to read what is still buffered.
 _GRACE = 2.0
@@ -435,7 +441,10 @@ class Connection(asyncio.Protocol):
         if self.machine.queued and not self.lost:
             buffers = self.machine.data_to_send()
             self.bytes_sent += sum(map(len, buffers))
-            self._transport.writelines(buffers)
+            if _NEVER_FULL:
+                self._transport.write(b"".join(buffers))
+            else:
+                self._transport.writelines(buffers)
 
     def run_paced(self, step: Callable[[], bool]) -> None:
         """Runs a step again and again, as fast as the peer reads, until it returns False.

@@ -101,7 +101,11 @@ def test_a_zone_without_an_offset_is_refused(value: Any) -> None:
 
 @given(st.datetimes(timezones=st.timezones()) | st.complex_numbers(allow_nan=False) | st.uuids())
 def test_any_value_arrives_as_it_was(value: Any) -> None:
-    assert there_and_back(value) == value
+    made = there_and_back(value)
+    if isinstance(value, datetime):
+        # In an hour that comes twice, times of two zones are never equal to Python.
+        made, value = made.isoformat(), value.isoformat()
+    assert made == value
 
 
 # Sharing
