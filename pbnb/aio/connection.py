@@ -11,14 +11,14 @@ import inspect
 import logging
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 from ..cred import Session
-from ..errors import DeadReferenceError, PBConnectionLost
+from ..errors import DeadReferenceError, Error, PBConnectionLost
 from ..failure import Failure, shown
-from ..flavors import Referenceable, Root
+from ..flavors import Referenceable, Root, Serializable
 from ..jelly.extras import ABOUT_NAME, PeerNotAsked, types_in
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
@@ -131,8 +131,8 @@ class Connection(asyncio.Protocol):
         self._opened = opened
         self._ended = ended
         self._watchers: list[tuple[RemoteReference | None, Callable[..., object]]] = []
-        # What the peer has logged in to, by the identity of what it was given for it.
-        self._sessions: dict[int, list[Session]] = {}
+        # What the peer has logged in to, by what tells apart the objects that it was given for it.
+        self._sessions: dict[Hashable, list[Session]] = {}
         # What runs for the peer: which call, since when.
         self._tasks: dict[asyncio.Future[Any], tuple[CallReceived | None, float]] = {}
         self._thread = 0
@@ -515,12 +515,17 @@ class Connection(asyncio.Protocol):
         if self.lost or not call.wants_answer:
             self._end_session(session)
             return
+        if len(self._sessions) >= self.machine.limits.references:
+            self._end_session(session)
+            self.reply_failure(call, Failure(Error("there are too many logins on this connection")))
+            return
         self.machine.admit_peer()
         if self._log is not None:
             self._log.replied(call)
         failure = self.machine.answer(call.request_id, session.avatar, call.perspective)
         if failure is None:
-            self._sessions.setdefault(id(session.avatar), []).append(session)
+            key = session.avatar.processUniqueID()
+            self._sessions.setdefault(key, []).append(session)
         else:
             log.error("an avatar cannot be sent: %s", failure.getErrorMessage())
             self._end_session(session)
@@ -584,8 +589,9 @@ class Connection(asyncio.Protocol):
         _shielded(event.entry.stop)
 
     def _on_released(self, event: ObjectReleased) -> None:
-        for session in self._sessions.pop(id(event.obj), ()):
-            self._end_session(session)
+        if self._sessions and isinstance(event.obj, Serializable):
+            for session in self._sessions.pop(event.obj.processUniqueID(), ()):
+                self._end_session(session)
 
     def _on_not_understood(self, event: NotUnderstood) -> None:
         who = self.peer if event.by_peer else "this side"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 
 import pbnb as pb
+from pbnb.aio import login as client_side
 from pbnb.aio.login import log_in
 from pbnb.cred.challenge import respond
-from pbnb.cred.scram import client_proof, derive, transcript
+from pbnb.cred.scram import derive
 from tests.support.serving import until
 
 ALICE = pb.UsernamePassword("alice", "secret")
@@ -201,6 +204,103 @@ def test_after_the_last_release_a_disconnect_logs_nobody_out_again() -> None:
     asyncio.run(main())
 
 
+class Proxy(pb.Referenceable):
+    """One of many that stand for one thing."""
+
+    def processUniqueID(self) -> str:
+        return "the thing"
+
+    def remote_another(self) -> Proxy:
+        return Proxy()
+
+
+class Seen(pb.Viewable):
+    def view_whoami(self, perspective: Any) -> Any:
+        return perspective
+
+
+@pytest.mark.parametrize("kind", [Proxy, Seen])
+def test_avatars_that_are_sent_as_they_are_log_out_on_release_too(kind: Any) -> None:
+    async def main() -> None:
+        left: list[str] = []
+        realm = lambda name, mind: (None, kind(), lambda: left.append(name))  # noqa: E731
+        async with serving(realm) as server:
+            loop, factory = asyncio.get_running_loop(), pb.PBClientFactory()
+            await loop.create_connection(factory, server.host, server.port)
+            ref = await factory.login(ALICE)
+            if kind is Proxy:
+                # The same thing to the peer, though not the object that it logged in to.
+                assert await ref.callRemote("another") is ref
+            else:
+                assert await ref.callRemote("whoami") is None
+            assert left == []
+            del ref
+            await until(lambda: left == ["alice"])
+            factory.disconnect()
+            await until(lambda: not server.connections)
+            assert left == ["alice"]
+
+    asyncio.run(main())
+
+
+def test_logins_that_stand_for_one_thing_end_with_its_last_release() -> None:
+    async def main() -> None:
+        left: list[int] = []
+        numbers = iter(range(2))
+        realm = lambda name, mind: (None, Proxy(), partial(left.append, next(numbers)))  # noqa: E731
+        async with serving(realm) as server:
+            loop, factory = asyncio.get_running_loop(), pb.PBClientFactory()
+            await loop.create_connection(factory, server.host, server.port)
+            ref, again = await factory.login(ALICE), await factory.login(ALICE)
+            assert ref is again
+            del ref
+            await again.callRemote("another")
+            assert left == []
+            del again
+            await until(lambda: left == [0, 1])
+            factory.disconnect()
+            await until(lambda: not server.connections)
+            assert left == [0, 1]
+
+    asyncio.run(main())
+
+
+class ByValue(pb.Copyable, pb.RemoteCopy):
+    """An avatar that no release could end."""
+
+
+def test_logins_on_one_connection_have_a_bound() -> None:
+    async def main() -> None:
+        left: list[str] = []
+        realm = lambda name, mind: (None, ByValue(), lambda: left.append(name))  # noqa: E731
+        security = pb.SecurityOptions()
+        security.allowBasicTypes()
+        security.allowTypes("remote")
+        security.setUnjellyableForClass(ByValue, ByValue)
+        async with serving(realm, limits=pb.Limits(references=3)) as server:
+            loop, factory = asyncio.get_running_loop(), pb.PBClientFactory(security=security)
+            await loop.create_connection(factory, server.host, server.port)
+            for _ in range(3):
+                assert type(await factory.login(ALICE)) is ByValue
+            with pytest.raises(pb.Error, match="too many logins"):
+                await factory.login(ALICE)
+            assert left == ["alice"]
+            factory.disconnect()
+            await until(lambda: left == ["alice"] * 4)
+
+    asyncio.run(main())
+
+
+def test_nothing_is_asked_of_a_server_that_is_not_there() -> None:
+    async def main() -> None:
+        async with serving(Realm()) as server:
+            address = server.address
+        with pytest.raises(pb.ConnectError, match="nothing listens"):
+            await pb.connect(address, username="alice", password="secret")
+
+    asyncio.run(main())
+
+
 def test_a_logout_that_raises_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
     def failing(name: Any, mind: Any) -> Any:
         def logout() -> None:
@@ -259,12 +359,13 @@ def test_a_peer_that_is_gone_before_its_avatar_is_made_is_logged_out() -> None:
             return None, pb.Avatar(), lambda: left.append(name)
 
         async with serving(realm) as server:
-            connecting = asyncio.ensure_future(
-                pb.connect(server.address, username="alice", password="secret")
-            )
+            loop, factory = asyncio.get_running_loop(), pb.PBClientFactory()
+            await loop.create_connection(factory, server.host, server.port)
+            login = factory.login(ALICE)
             await asked.wait()
-            connecting.cancel()
-            await asyncio.gather(connecting, return_exceptions=True)
+            factory.disconnect()
+            with pytest.raises(pb.PBConnectionLost):
+                await login
             await until(lambda: not server.connections)
             assert left == []
             go.set()
@@ -546,30 +647,20 @@ def test_other_credentials_are_refused_here() -> None:
     asyncio.run(main())
 
 
-def test_keys_of_the_client_are_derived_beside_the_loop() -> None:
-    """A server may ask for much work: the loop goes on meanwhile."""
-    server_nonce, salt, rounds = b"n" * 32, b"s" * 16, 500_000
+def test_the_work_of_the_client_is_done_beside_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may ask for much of it."""
+    threads: list[int] = []
 
-    class Slow(pb.Root):
-        def remote_login_scram(self, username: Any, nonce: Any) -> Any:
-            self.said = transcript(username, nonce, server_nonce, salt, rounds, b"")
-            return server_nonce, salt, rounds, self
+    def counted(*args: Any) -> Any:
+        threads.append(threading.get_ident())
+        return derive(*args)
 
-        def remote_prove(self, proof: bytes, channel: str) -> Any:
-            keys = derive("secret", salt, 4096)
-            assert client_proof(keys, self.said) != proof
-            return b"", self
+    monkeypatch.setattr(client_side, "derive", counted)
 
     async def main() -> None:
-        async with await pb.serve(Slow()) as server:
-            turns = 0
-            trying = asyncio.ensure_future(
-                pb.connect(server.address, username="alice", password="secret")
-            )
-            while not trying.done():
-                await asyncio.sleep(0.001)
-                turns += 1
-            assert turns > 20
-            assert isinstance(trying.exception(), pb.UnauthorizedLogin)
+        async with serving(Realm()) as server:
+            ref = await pb.connect(server.address, username="alice", password="secret")
+            await ref.broker.close()
 
     asyncio.run(main())
+    assert len(threads) == 1 and threads != [threading.get_ident()]

@@ -34,6 +34,13 @@ def test_what_can_be_sent_is_sent_as_it_is() -> None:
         assert Session(avatar, lambda: None).avatar is avatar
 
 
+def test_a_viewable_is_seen_by_nobody_in_particular() -> None:
+    viewed = pb.Viewable()
+    avatar = Session(viewed, lambda: None).avatar
+    assert isinstance(avatar, pb.ViewPoint)
+    assert (avatar.perspective, avatar.object) == (None, viewed)
+
+
 def test_a_session_ends_once() -> None:
     ended: list[str] = []
 
