@@ -91,7 +91,15 @@ async def _with_proof(
     # The server chooses how long it takes, within bounds: the loop goes on meanwhile.
     keys = await asyncio.to_thread(derive, credentials.password, salt, rounds)
     said = transcript(user, nonce, server_nonce, salt, rounds, channel.encode("utf-8"))
-    proved = await _ask(challenger, "prove", client_proof(keys, said), channel)
+    try:
+        proved = await _ask(challenger, "prove", client_proof(keys, said), channel)
+    except UnauthorizedLogin as error:
+        # The server does not say so, and this side cannot know.
+        error.add_note(
+            f"The login was for the server at {channel}. Where a tunnel or a changed port leads "
+            "to it, say its own address: pb.connect(..., server_address=...)"
+        )
+        raise
     proof, gate = _sequence(proved, 2)
     if not isinstance(proof, bytes) or not hmac.compare_digest(proof, server_proof(keys, said)):
         raise UnauthorizedLogin(

@@ -606,8 +606,10 @@ async def tunnel(server: pb.Server) -> AsyncIterator[str]:
 def test_through_a_tunnel_one_says_where_it_leads() -> None:
     async def main() -> None:
         async with serving(Realm()) as server, tunnel(server) as address:
-            with pytest.raises(pb.UnauthorizedLogin):
+            with pytest.raises(pb.UnauthorizedLogin) as caught:
                 await pb.connect(address, username="alice", password="secret")
+            (note,) = caught.value.__notes__
+            assert address in note and "server_address=" in note
             ref = await pb.connect(
                 address, username="alice", password="secret", server_address=server.address
             )
