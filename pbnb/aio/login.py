@@ -95,11 +95,12 @@ async def _with_proof(
         proved = await _ask(challenger, "prove", client_proof(keys, said), channel)
     except UnauthorizedLogin as error:
         # The server does not say so, and this side cannot know.
-        error.add_note(
+        refused = UnauthorizedLogin(str(error))
+        refused.add_note(
             f"The login was for the server at {channel}. Where a tunnel or a changed port leads "
             "to it, say its own address: pb.connect(..., server_address=...)"
         )
-        raise
+        raise refused from None
     proof, gate = _sequence(proved, 2)
     if not isinstance(proof, bytes) or not hmac.compare_digest(proof, server_proof(keys, said)):
         raise UnauthorizedLogin(
