@@ -34,7 +34,10 @@ Show = Callable[[Message], None]
 
 # How often a cell that waits looks whether the process still lives, in seconds.
 _GLANCE = 0.1
-# How long an interrupted or a stopped peer may take before it is left alone, or killed.
+# How long an interrupted peer may take, in seconds, before the cell ends without it: the first
+# traceback of a process takes a while, and more on a busy machine.
+_OBEYS = 3.0
+# How long a stopped peer may clear up, in seconds, before it is killed.
 _GRACE = 1.0
 # How many messages a log keeps; some have no text.
 _MESSAGES = 10_000
@@ -324,7 +327,7 @@ class Peer:
         """Interrupts the peer too; returns what is to be said of it."""
         self.interrupt()
         try:
-            async with asyncio.timeout(_GRACE):
+            async with asyncio.timeout(_OBEYS):
                 error = await self._until_idle(messages, show)
         except TimeoutError:
             return [

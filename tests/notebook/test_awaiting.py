@@ -14,7 +14,7 @@ NAMES = ["pb_connect", "pb_serve"]
 def rewritten(cell: str, *, top_level_await: bool = True) -> str:
     """Returns a cell after IPython's transformations and ours."""
     source = TransformerManager().transform_cell(cell)
-    return rewrite(source, "PB", NAMES, ["pb_serve"], top_level_await=top_level_await)
+    return rewrite(source, "PB", NAMES, ["pb_serve"], ["pb_peer"], top_level_await=top_level_await)
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,10 @@ def rewritten(cell: str, *, top_level_await: bool = True) -> str:
         (
             "async def f():\n    x = %pb_connect foo",
             "async def f():\n    x = (await PB.later('pb_connect', 'foo'))",
+        ),
+        (
+            "%%pb_peer server\nx = %pb_connect foo\n'\"'\n",
+            "(await PB.later('pb_peer', 'server', 'x = %pb_connect foo\\n\\'\"\\'\\n'))",
         ),
         # Columns are counted in bytes.
         (
@@ -71,6 +75,8 @@ def test_where_the_cell_awaits(cell: str, wanted: str) -> None:
         "%time x = %pb_connect foo\n",
         "%%time\nx = %pb_connect foo\n",
         "%%capture\nx = %pb_connect foo\n",
+        "%%pb_connect foo\nx = 1\n",
+        "%%time\n%%pb_peer server\nx = 1\n",
         "x = %pb_other foo\n",
         "x = 'pb_connect'\n",
         "x = get_ipython() . run_line_magic('pb_connect', 'x')\n",

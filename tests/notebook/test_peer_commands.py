@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import psutil
 import pytest
@@ -13,7 +13,7 @@ import pytest
 from tests.support.kernels import PATIENCE, Cell, Kernel
 
 SERVE = """\
-%%pb_peer server
+%%pb_peer server --restart
 import pbnb as pb, sys
 class Echoer(pb.Root):
     def remote_echo(self, text):
@@ -29,12 +29,10 @@ class Echoer(pb.Root):
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_peers_stay(request: pytest.FixtureRequest) -> Iterator[None]:
-    yield
-    if "kernel" in request.fixturenames:
-        stop = "get_ipython().magics_manager.registry['PBMagics'].peers.stop_all()"
-        request.getfixturevalue("kernel").run(stop)
+@pytest.fixture
+def no_peers(kernel: Kernel) -> None:
+    """Lets a test begin without the peers of those before it."""
+    kernel.run("get_ipython().magics_manager.registry['PBMagics'].peers.stop_all()")
 
 
 def pid_of(kernel: Kernel, name: str) -> int:
@@ -56,10 +54,10 @@ def wait_until_gone(pid: int) -> None:
 
 
 def test_a_cell_runs_in_another_process_and_keeps_its_variables(kernel: Kernel) -> None:
-    cell = kernel.run("%%pb_peer other\nimport os\nx = 1\nprint(os.getpid())")
+    cell = kernel.run("%%pb_peer new\nimport os\nx = 1\nprint(os.getpid())")
     assert int(cell.stdout) != kernel.pid
     assert (cell.stderr, cell.result) == ("", None)
-    assert kernel.run("%%pb_peer other\nprint(x)").stdout == "1\n"
+    assert kernel.run("%%pb_peer new\nprint(x)").stdout == "1\n"
     assert kernel.attempt("x").ename == "NameError"
 
 
@@ -171,7 +169,7 @@ def test_a_peer_that_does_not_obey_is_ended_by_restart(kernel: Kernel) -> None:
         ("exit()", "exit code 0"),
     ],
 )
-def test_a_peer_that_ends_itself(kernel: Kernel, cell: str, how: str) -> None:
+def test_a_peer_that_ends_itself(kernel: Kernel, no_peers: None, cell: str, how: str) -> None:
     failed = kernel.attempt(f"%%pb_peer other\n{cell}")
     if failed.status == "ok":  # exit() ends the kernel after the cell
         wait_until_gone_in(kernel, "other")
@@ -185,12 +183,13 @@ def test_a_peer_that_ends_itself(kernel: Kernel, cell: str, how: str) -> None:
     assert kernel.run("%%pb_peer other\nprint(1)").stdout == "1\n"
 
 
-def test_a_peer_that_is_killed_while_a_cell_waits(kernel: Kernel) -> None:
+def test_a_peer_that_is_killed_while_a_cell_waits(kernel: Kernel, no_peers: None) -> None:
     pid = pid_of(kernel, "other")
     number = kernel.send("%%pb_peer other\nimport time; print('now', flush=True); time.sleep(600)")
     kernel.wait_until(number, lambda cell: cell.stdout == "now\n")
     os.kill(pid, signal.SIGKILL)
     assert kernel.wait(number).ename == "PeerEnded"
+    kernel.run("%pb_peer other --restart")
 
 
 def wait_until_gone_in(kernel: Kernel, name: str) -> None:
@@ -207,7 +206,7 @@ def test_a_hundred_megabytes(kernel: Kernel) -> None:
     assert kernel.run("%%pb_peer other\nprint(1)").stdout == "1\n"
 
 
-def test_list_and_stop(kernel: Kernel) -> None:
+def test_list_and_stop(kernel: Kernel, no_peers: None) -> None:
     assert kernel.run("%pb_peer --list").stdout == "no peers\n"
     one, two = pid_of(kernel, "one"), pid_of(kernel, "two")
     assert kernel.run("%pb_peer --list").stdout == f"one: process {one}\ntwo: process {two}\n"
@@ -238,11 +237,36 @@ def test_a_cell_may_ask_for_a_fresh_peer(kernel: Kernel) -> None:
         ("%%pb_peer a b\n1", "unrecognized arguments: b"),
     ],
 )
-def test_what_is_mistyped(kernel: Kernel, cell: str, said: str) -> None:
+def test_what_is_mistyped(kernel: Kernel, no_peers: None, cell: str, said: str) -> None:
     failed = kernel.attempt(cell)
     assert failed.status == "error"
     assert failed.stderr.startswith("UsageError: ")
     assert said in failed.stderr
+
+
+def test_names_and_options_are_completed(kernel: Kernel, no_peers: None) -> None:
+    kernel.run("%%pb_peer other\n")
+    assert kernel.attempt("%pb_peer").stderr == "UsageError: say which peer: other\n"
+    assert kernel.complete("%pb_peer ") == (["other"], "")
+    assert kernel.complete("%%pb_peer ot") == (["other"], "ot")
+    assert kernel.complete("%pb_peer other --re") == (["--restart"], "--re")
+
+
+def test_what_needs_a_page_of_its_own_is_shown_as_text(kernel: Kernel) -> None:
+    view = "application/vnd.jupyter.widget-view+json"
+    (shown,) = kernel.run(
+        "%%pb_peer other\n"
+        f"display({{'{view}': {{'model_id': '1'}}, 'text/plain': 'Slider()'}}, raw=True)"
+    ).displays
+    assert shown["data"] == {"text/plain": "Slider()"}
+    (help,) = kernel.run("%%pb_peer other\nlen?").displays
+    assert "number of items" in help["data"]["text/plain"]
+
+
+def test_a_subshell_uses_the_same_peers(kernel: Kernel) -> None:
+    kernel.run("%%pb_peer other\ny = 2")
+    subshell = kernel.new_subshell()
+    assert kernel.wait(kernel.send("%%pb_peer other\nprint(y)", subshell)).stdout == "2\n"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
