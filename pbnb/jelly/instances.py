@@ -11,6 +11,8 @@ The state is what ``__getstate__`` gives, by default the attributes, and an inst
 from it without ``__init__``. Dataclasses and namedtuples have exactly their fields: another name
 is refused, a missing one has to have a default. They may be frozen, and may have slots. A member
 of an enum arrives as the member of that name.
+
+``["instance", ["class", "module.Name"], state]``, which old peers send, is read as well.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from .jelly import Jellier
     from .unjelly import Promise, Unjellier
 
-__all__ = ["fill_instance", "hashed_parts", "jelly_member", "read_instance"]
+__all__ = ["fill_instance", "hashed_parts", "jelly_member", "read_instance", "read_old_instance"]
 
 
 def fill_instance(jellier: Jellier, obj: Any, node: list[Tree]) -> None:
@@ -111,6 +113,14 @@ def read_instance(u: Unjellier, cls: type, tree: list[Tree], promise: Promise | 
     u.restore(tree[1], partial(_set_fields if _is_dataclass(cls) else _set_state, made))
     u.finish(made)
     return made
+
+
+def read_old_instance(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Any:
+    """Returns the instance of an expression in the form that PB began with."""
+    cls = u.unjelly(tree[1]) if len(tree) == 3 else None
+    if not isinstance(cls, type):
+        raise InsecureJelly("malformed instance expression")
+    return read_instance(u, cls, [tree[0], tree[2]], promise)
 
 
 def _member(cls: type[enum.Enum], state: Any) -> enum.Enum:

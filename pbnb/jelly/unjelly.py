@@ -26,7 +26,7 @@ from .code import read_class, read_function, read_method, read_module
 from .copies import number_in, read_cached, read_lcache, read_registered
 from .extras import EXTRA_READERS
 from .failures import FAILURE_TAG, failure_from_state, shown_tag
-from .instances import hashed_parts, read_instance
+from .instances import hashed_parts, read_instance, read_old_instance
 from .security import Load, SecurityOptions, global_security
 
 __all__ = ["Unjellier", "text_keys", "unjelly"]
@@ -617,6 +617,7 @@ READERS: dict[bytes, Reader] = {
     b"module": read_module,
     b"function": read_function,
     b"method": read_method,
+    b"instance": read_old_instance,
     FAILURE_TAG: _failure,
     **EXTRA_READERS,
 }

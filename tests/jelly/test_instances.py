@@ -13,10 +13,12 @@ from typing import Any
 
 import pytest
 
+import pbnb as pb
 from pbnb.errors import InsecureJelly, LimitExceeded
 from pbnb.jelly import SecurityOptions, jelly, unjelly
 from pbnb.limits import Limits
 from pbnb.wire.banana import decode, encode
+from tests.support.pair import BrokerPair
 
 
 def allowing(*classes: type) -> SecurityOptions:
@@ -361,6 +363,62 @@ def test_what_is_no_slot_is_refused(slots: Any) -> None:
     security = allowing(WithSlots)
     with pytest.raises(InsecureJelly):
         unjelly([name_of(WithSlots), [b"tuple", [b"None"], slots]], security=security)
+
+
+# The old form
+
+
+def test_the_form_that_pb_began_with_is_read() -> None:
+    tree: Any = [b"instance", [b"class", name_of(Frozen)], [b"dictionary", [b"x", 1]]]
+    assert unjelly(tree, security=ALL) == Frozen(1)
+    shared = unjelly([b"list", [b"reference", 1, tree], [b"dereference", 1]], security=ALL)
+    assert shared[0] is shared[1]
+    with pytest.raises(InsecureJelly, match="instance is not allowed here"):
+        unjelly(tree)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        [],
+        [[b"class", name_of(Frozen)]],
+        [name_of(Frozen), [b"dictionary", [b"x", 1]]],
+        [[b"class", b"builtins.int"], [b"dictionary"]],
+        [[b"list"], [b"dictionary"]],
+        [[b"dereference", 1], [b"dictionary"]],
+    ],
+)
+def test_other_old_forms_are_refused(rest: list[Any]) -> None:
+    with pytest.raises(InsecureJelly):
+        unjelly([b"instance", *rest], security=ALL)
+
+
+# Persistent objects over a connection
+
+
+class Shelf(pb.Root):
+    def remote_same(self, value: Any, known: Any) -> bool:
+        return value is known
+
+    def remote_back(self, value: Any) -> Any:
+        return value
+
+
+def test_an_application_sends_what_it_knows_by_its_ids() -> None:
+    books = {7: Stranger()}
+    options = pb.SecurityOptions()
+    options.allowBasicTypes()
+    options.persistentStore = lambda obj, jellier: 7 if obj is books[7] else None
+    options.persistentLoad = lambda known, unjellier: books[known]
+    pair = BrokerPair(Shelf(), security=options)
+    assert pair.call("same", books[7], books[7])
+    assert pair.call("back", {"deep": [books[7]]})["deep"][0] is books[7]
+    with pytest.raises(InsecureJelly, match="Stranger are not sent"):
+        pair.call("back", Stranger())
+    options.persistentStore = lambda obj, jellier: 8
+    with pytest.raises(InsecureJelly, match="could not be restored"):
+        pair.call("back", books[7])
+    assert pair.call("back", "alive") == "alive"
 
 
 # What is said of the rest
