@@ -36,11 +36,16 @@ class AlreadyCalledError(asyncio.InvalidStateError):
 
 
 class _Function(NamedTuple):
-    """A callback or an errback, with what it gets after the result."""
+    """A callback or an errback, with what it gets after the result, and where it was added.
+
+    It runs in the context in which it was added, as asyncio's callbacks do: what it prints in a
+    notebook belongs to that cell, and not to the one that made the connection.
+    """
 
     call: Callable[..., Any]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
+    context: Context
 
 
 class _Step(NamedTuple):
@@ -199,17 +204,17 @@ class Deferred(Generic[T]):
         self, callback: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Deferred[Any]:
         """Adds a function that gets the result, followed by the other arguments."""
-        return self._add(_Step(_Function(callback, args, kwargs), None))
+        return self._add(_Step(_Function(callback, args, kwargs, copy_context()), None))
 
     def addErrback(
         self, errback: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Deferred[Any]:
         """Adds a function that gets the failure, followed by the other arguments."""
-        return self._add(_Step(None, _Function(errback, args, kwargs)))
+        return self._add(_Step(None, _Function(errback, args, kwargs, copy_context())))
 
     def addBoth(self, callback: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Deferred[Any]:
         """Adds a function that gets whatever arrives, a result or a failure."""
-        function = _Function(callback, args, kwargs)
+        function = _Function(callback, args, kwargs, copy_context())
         return self._add(_Step(function, function))
 
     def addCallbacks(
@@ -222,10 +227,11 @@ class Deferred(Generic[T]):
         errbackKeywords: dict[str, Any] | None = None,
     ) -> Deferred[Any]:
         """Adds a callback and an errback of which one is run; neither gets what the other made."""
-        on_value = _Function(callback, tuple(callbackArgs or ()), callbackKeywords or {})
+        context = copy_context()
+        on_value = _Function(callback, tuple(callbackArgs or ()), callbackKeywords or {}, context)
         if errback is None:
             return self._add(_Step(on_value, None))
-        on_failure = _Function(errback, tuple(errbackArgs or ()), errbackKeywords or {})
+        on_failure = _Function(errback, tuple(errbackArgs or ()), errbackKeywords or {}, context)
         return self._add(_Step(on_value, on_failure))
 
     def chainDeferred(self, other: Deferred[Any]) -> Deferred[Any]:
@@ -294,7 +300,13 @@ class Deferred(Generic[T]):
                 function = step.on_failure if isinstance(self._result, Failure) else step.on_value
                 if function is not None:
                     self._take(
-                        self._call(function.call, self._result, *function.args, **function.kwargs)
+                        self._call(
+                            function.context.run,
+                            function.call,
+                            self._result,
+                            *function.args,
+                            **function.kwargs,
+                        )
                     )
         finally:
             self._stops -= 1

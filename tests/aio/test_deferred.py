@@ -13,6 +13,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Coroutine
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -1120,3 +1121,19 @@ def test_the_repr_stays_short_and_never_fails() -> None:
     for value in (Broken(), Long(), ["x" * 1000] * 1000):
         assert len(repr(succeed(value))) < 300
         assert "\n" not in repr(succeed(value))
+
+
+def test_a_callback_runs_in_the_context_in_which_it_was_added() -> None:
+    cell: ContextVar[str] = ContextVar("cell")
+    seen: list[str] = []
+
+    def look(value: Any) -> Any:
+        seen.append(cell.get())
+        return value
+
+    deferred: Deferred[Any] = Deferred()
+    for name in ("first", "second"):
+        copy_context().run(lambda name=name: (cell.set(name), deferred.addBoth(look)))
+    cell.set("connection")
+    deferred.callback(1)
+    assert seen == ["first", "second"]
