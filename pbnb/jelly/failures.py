@@ -36,14 +36,14 @@ def failure_state(failure: Failure, unsafe_tracebacks: bool = False) -> dict[str
     if isinstance(failure, CopiedFailure):
         # Passed on: type and parents stay, so that the caller can still trap it; the traceback
         # was not written for the peer that gets it now.
-        kind, traceback = failure.type, NO_TRACEBACK
+        kind, text, traceback = failure.type, failure.value, NO_TRACEBACK
     else:
-        kind = wire_name(failure.type)
+        kind, text = wire_name(failure.type), failure.getErrorMessage()
         traceback = failure.getTraceback() if unsafe_tracebacks else NO_TRACEBACK
     return {
         "count": next(_counter),
         "type": kind[:_LONGEST_NAME].encode("utf-8", "replace"),
-        "value": _sendable(failure.getErrorMessage()),
+        "value": _sendable(text),
         "captureVars": False,
         "tb": None,
         "unsafeTracebacks": unsafe_tracebacks,
