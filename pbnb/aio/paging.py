@@ -83,9 +83,12 @@ class Pager:
             self._finish()
             return False
         try:
-            if self._paging and (page := self.nextPage()) is not _NO_PAGE:
-                collector.remote_only("gotPage", page)
-                return True
+            if self._paging:
+                page = self.nextPage()
+                if page is not _NO_PAGE:
+                    collector.remote_only("gotPage", page)
+                if page is not _NO_PAGE or self._paging:
+                    return True
             collector.remote_only("endedPaging")
         except DeadReferenceError:
             self._finish()
@@ -192,6 +195,7 @@ class FilePager(Pager):
         if not callable(getattr(fd, "read", None)):
             raise TypeError(f"a FilePager sends a file that is open, not {type(fd).__name__}")
         self.fd = fd
+        self._begun = False
         try:
             super().__init__(collector, callback, *args, **kw)
         except TypeError:
@@ -200,6 +204,10 @@ class FilePager(Pager):
 
     def nextPage(self) -> Any:
         """Returns the next piece."""
+        if not self._begun:
+            # Nothing is read before the method that pages has been answered, as Twisted has it.
+            self._begun = True
+            return _NO_PAGE
         page = self.fd.read(self.chunkSize)
         if not isinstance(page, (bytes, str)):
             raise TypeError(f"reading {self.fd!r:.80} returned {type(page).__name__}, not bytes")

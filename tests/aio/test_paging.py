@@ -17,6 +17,7 @@ from pbnb.aio.connection import Connection
 from pbnb.aio.paging import CallbackPageCollector, FilePager, Pager, StringPager, getAllPages
 from pbnb.wire.banana import NEED_DATA, PB_WORDS, Decoder
 from tests.support.serving import served, tables, until
+from tests.support.vectors import load, session_names
 
 
 class BadFile(io.BytesIO):
@@ -297,6 +298,36 @@ def test_a_peer_that_does_not_read_holds_the_pager() -> None:
             await until(lambda: file.closed)
 
     asyncio.run(main())
+
+
+class Recorded(pb.Root):
+    """What served when the sessions were recorded."""
+
+    def remote_pageString(self, collector: pb.RemoteReference) -> None:
+        StringPager(collector, b"abcdefghij" * 3, 8)
+
+    def remote_pageFile(self, collector: pb.RemoteReference) -> None:
+        FilePager(collector, io.BytesIO(b"0123456789" * 2000))
+
+    def remote_echo(self, value: Any) -> Any:
+        return value
+
+
+@pytest.mark.parametrize("name", [name for name in session_names() if name.startswith("pager.")])
+def test_a_recorded_session_is_sent_again_byte_for_byte(name: str) -> None:
+    (session,) = load(f"sessions/{name}")["connections"]
+    chunks = [(chunk["dir"], bytes.fromhex(chunk.get("hex", ""))) for chunk in session["chunks"]]
+
+    async def main() -> bytes:
+        connection, wire = Connection(listening=True, root=Recorded()), Wire()
+        connection.connection_made(wire)
+        for direction, data in chunks:
+            if direction == "c2s":
+                connection.data_received(data)
+                await turns(30)
+        return bytes(wire.written)
+
+    assert asyncio.run(main()) == b"".join(data for sender, data in chunks if sender == "s2c")
 
 
 # Failures
