@@ -53,6 +53,8 @@ BANNED = {"twisted", "zope", "pickle", "marshal", "shelve", "nest_asyncio"}
 LATE = {
     ("pbnb/__init__.py", "load_ipython_extension"),
     ("pbnb/__init__.py", "unload_ipython_extension"),
+    # ipywidgets is not everywhere, and nothing else needs it.
+    ("pbnb/notebook/magics.py", "_log_widget"),
 }
 
 

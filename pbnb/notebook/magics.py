@@ -6,7 +6,7 @@ import asyncio
 import linecache
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -22,6 +22,7 @@ from IPython.core.magic import (
     needs_local_scope,
     no_var_expand,
 )
+from IPython.display import display
 from traitlets import Float
 
 from ..aio.client import connect
@@ -39,6 +40,7 @@ from .journal import Journal
 from .lines import split_serve, takes, without_comment
 from .passwords import ask_password
 from .peer_commands import PeerCommands
+from .prints import PrintLog, Prints
 from .serving import PORTS, Serving, Servings
 from .wording import announcement, described, status
 
@@ -81,6 +83,7 @@ class PBMagics(Magics):
             shell, _OWNER, (*self.plans, "pb_peer"), quiet=["pb_serve"], cell_names=["pb_peer"]
         )
         self._journal = Journal()
+        self._prints = Prints()
         self._completion = Completion(
             shell,
             {
@@ -108,6 +111,7 @@ class PBMagics(Magics):
         else:
             loop.run_until_complete(self.servings.stop_all())
         self._journal.uninstall()
+        self._prints.uninstall()
         self._completion.uninstall()
         self.waker.disarm()
         if self._cells in self.ipython.input_transformers_post:
@@ -130,6 +134,11 @@ class PBMagics(Magics):
         name={"help": "a name to connect to it by, in this user's notebooks"},
         anonymous={"action": "store_true", "help": "let anyone connect, without a login"},
         legacy_auth={"action": "store_true", "help": _LEGACY},
+        output={
+            "choices": ["cell", "widget"],
+            "default": "cell",
+            "help": "where its methods print: below this cell, or in a log that outlives the page",
+        },
     )
     @no_var_expand
     @needs_local_scope
@@ -252,19 +261,30 @@ class PBMagics(Magics):
         root = eval(expression, self.ipython.user_ns, dict(local_ns))
         self.servings.check(root, args.name)
 
+        log = PrintLog() if args.output == "widget" else None
+        widget = None if log is None else _log_widget(log, kernel_loop(self.ipython))
+
         async def start() -> Server:
-            serving = await self.servings.serve(
-                root,
-                host=args.host,
-                port=args.port,
-                name=args.name,
-                anonymous=args.anonymous,
-                legacy_auth=args.legacy_auth,
-            )
+            with self._prints_into(log):
+                serving = await self.servings.serve(
+                    root,
+                    host=args.host,
+                    port=args.port,
+                    name=args.name,
+                    anonymous=args.anonymous,
+                    legacy_auth=args.legacy_auth,
+                )
             print(announcement(serving))
+            if widget is not None:
+                display(widget)  # type: ignore[no-untyped-call]
             return serving.server
 
         return _Plan(start, try_at_once=True)
+
+    def _prints_into(self, log: PrintLog | None) -> AbstractContextManager[None]:
+        if log is None:
+            return nullcontext()
+        return self._prints.into(log, kernel_loop(self.ipython))
 
     def _plan_connect(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
         args = self._parse("pb_connect", without_comment(line).split())
@@ -338,6 +358,14 @@ def _stands_alone(cell: FrameType) -> bool:
     """Returns whether a magic is a whole line of a cell, whose value IPython would show."""
     line = linecache.getline(cell.f_code.co_filename, cell.f_lineno)
     return cell.f_code.co_name == "<module>" and line.startswith(PLAIN)
+
+
+def _log_widget(log: PrintLog, loop: asyncio.AbstractEventLoop) -> object:
+    try:
+        from .log_widget import show
+    except ImportError:
+        raise UsageError("--output widget needs ipywidgets: pip install ipywidgets") from None
+    return show(log, loop)
 
 
 def _unquoted(word: str) -> str:
