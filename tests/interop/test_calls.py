@@ -25,7 +25,7 @@ def test_calls_to_a_twisted_server() -> None:
             assert await root.callRemote("noted") == ["heard"]
             many = [root.callRemote("echo", number) for number in range(100)]
             assert await asyncio.gather(*many) == list(range(100))
-            assert root.broker.machine.pending == {}
+            assert root.broker.snapshot().pending == ()
             await root.broker.close()
 
     asyncio.run(main())
