@@ -172,8 +172,8 @@ class Unjellier:
         if cls is not None:
             return read_instance(self, cls, tree, promise)
         raise InsecureJelly(
-            f"{shown_tag(tag)} is not allowed here: "
-            "this side's SecurityOptions do not name that type"
+            f"{shown_tag(tag)} is not allowed here: the side that receives it has not named that "
+            "type, with setUnjellyableForClass or in its SecurityOptions"
         )
 
     def count(self, luid: int) -> None:
