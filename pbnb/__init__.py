@@ -73,6 +73,8 @@ from .wire import banana
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from .notebook.widgets import PanelWidget
+
 __all__ = [
     "AllowAnonymousAccess",
     "Anonymous",
@@ -142,6 +144,7 @@ __all__ = [
     "setUnjellyableFactoryForClass",
     "setUnjellyableForClass",
     "setUnjellyableForClassTree",
+    "show",
     "unload_ipython_extension",
 ]
 
@@ -169,3 +172,17 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     from .notebook import magics
 
     magics.unload_ipython_extension(shell)
+
+
+def show(shown: Server | Connection | RemoteReference) -> PanelWidget:
+    """Returns a panel that shows, while it is looked at, who holds what and what is pending.
+
+    Args:
+        shown: What it is about: a server, a connection, or a reference that came by it.
+
+    Raises:
+        TypeError: It is nothing of these.
+    """
+    from .notebook import showing
+
+    return showing.show(shown)

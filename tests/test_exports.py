@@ -35,6 +35,8 @@ PUBLIC = {
     *("ConnectError", "ConnectTimeout", "LoginFailed", "Unauthorized", "UnauthorizedLogin"),
     *("ProtocolError", "DeadReferenceError", "LocalProtocolError", "RemoteProtocolError"),
     *("LimitExceeded", "BananaError", "InsecureJelly"),
+    # looking at it
+    *("show",),
     # the wire
     *("banana", "jelly", "SecurityOptions", "global_security"),
 }

@@ -55,6 +55,9 @@ LATE = {
     ("pbnb/__init__.py", "unload_ipython_extension"),
     # ipywidgets is not everywhere, and nothing else needs it.
     ("pbnb/notebook/magics.py", "_log_widget"),
+    ("pbnb/__init__.py", "show"),
+    ("pbnb/notebook/showing.py", "panel_of"),
+    ("pbnb/notebook/showing.py", "panel_of_all"),
 }
 
 

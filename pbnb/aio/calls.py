@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
+from ..cred import Session
 from ..failure import CopiedFailure, Failure, shown
 from ..protocol.events import CallReceived, PendingCall
-from ..protocol.snapshot import LogRow, target_of
+from ..protocol.snapshot import LogRow, kind_of, target_of
 
-__all__ = ["CallLog", "reason"]
+__all__ = ["CallLog", "reason", "user_of"]
 
 # Rows that are kept, and the longest name and the longest reason in one.
 _ROWS = 200
@@ -114,3 +115,15 @@ def reason(failure: Failure) -> str:
     long = isinstance(failure, CopiedFailure)
     message = str(failure.value)[:_REASON] if long else failure.getErrorMessage()
     return f"{failure.type_name[:_NAME].rpartition('.')[2]}: {message[:_REASON]}"
+
+
+def user_of(session: Session) -> str:
+    """Returns who has logged in, safe to show; runs nothing of the avatar's.
+
+    Args:
+        session: What was logged in to.
+    """
+    who = session.avatar_id
+    if isinstance(who, bytes):
+        who = who[: _NAME + 1].decode("utf-8", "replace")
+    return shown(who, _NAME) if isinstance(who, str) and who else kind_of(session.avatar)

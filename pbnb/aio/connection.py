@@ -41,13 +41,12 @@ from ..protocol.snapshot import (
     Snapshot,
     borrowed_rows,
     cache_rows,
-    kind_of,
     lent_rows,
     target_of,
 )
 from ..refs import CachedRemotely, RemoteReference
 from .address import format_address, numeric_address
-from .calls import CallLog, reason
+from .calls import CallLog, reason, user_of
 from .deferred import Deferred
 from .dispatch import run_call
 
@@ -378,6 +377,13 @@ class Connection(asyncio.Protocol):
             self._log = CallLog(self._loop.time)
         return self._log
 
+    def give_back(self, ref: RemoteReference) -> None:
+        """Lets go of a reference that is still held here: calls through it will fail."""
+        if threading.get_ident() != self._thread:
+            self.call_soon(self.give_back, ref)
+        else:
+            self.machine.refs.give_back(ref)
+
     def running(self) -> Iterator[tuple[asyncio.Future[Any], CallReceived, float]]:
         """Yields what runs for the peer: its task, the call, and since when."""
         for task, (call, since) in list(self._tasks.items()):
@@ -399,9 +405,7 @@ class Connection(asyncio.Protocol):
     def _peer_row(self) -> PeerRow:
         return PeerRow(
             address=shown(self.peer),
-            user=", ".join(
-                kind_of(session.avatar) for each in self._sessions.values() for session in each
-            ),
+            user=", ".join(user_of(who) for each in self._sessions.values() for who in each),
             accepted=self._listening,
             dialect=self.machine.dialect or "",
             since=self.since,

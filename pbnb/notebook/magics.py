@@ -41,7 +41,9 @@ from .lines import split_serve, takes, without_comment
 from .passwords import ask_password
 from .peer_commands import PeerCommands
 from .prints import PrintLog, Prints
+from .releasing import Holders, found_in, release
 from .serving import PORTS, Serving, Servings
+from .showing import panel_of, panel_of_all
 from .wording import announcement, described, status
 
 __all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
@@ -187,6 +189,44 @@ class PBMagics(Magics):
         self._parse("pb_status", without_comment(line).split())
         held = [connection.peer for connection in self.connections if not connection.lost]
         print("\n".join(status(self.servings.open(), held)))
+
+    @takes(target={"nargs": "?", "metavar": "EXPR", "help": "a server or a reference"})
+    @no_var_expand
+    @needs_local_scope
+    @line_magic
+    def pb_show(self, line: str, local_ns: Mapping[str, Any] | None = None) -> Any:
+        """Shows a live panel: who is connected, what is lent and borrowed, which calls wait.
+
+        ``%pb_show`` shows everything of this notebook, ``%pb_show server`` or ``%pb_show ref``
+        one server or one connection.
+        """
+        expression, namespace = without_comment(line), self.ipython.user_ns
+        if expression:
+            return panel_of(eval(expression, namespace, dict(local_ns or {})), namespace)
+        return panel_of_all(
+            lambda: [serving.server for serving in self.servings.open()],
+            lambda: self.connections,
+            namespace,
+        )
+
+    @takes(name={"nargs": "?", "metavar": "NAME", "help": "a variable, or Out[3]"})
+    @line_magic
+    def pb_release(self, line: str) -> None:
+        """Gives an object back to its owner: deletes the variables and results that hold it.
+
+        IPython keeps every result that it displays, and a reference among them is never let go
+        of by itself. ``%pb_release ref`` lets go of it, whatever else still holds it here.
+        """
+        name = self._parse("pb_release", without_comment(line).split()).name
+        if not name:
+            raise UsageError("say what to release, as in %pb_release ref")
+        try:
+            ref = found_in(self.ipython.user_ns, name)
+        except KeyError:
+            raise UsageError(f"there is no {shown(name)} in this notebook") from None
+        if not isinstance(ref, RemoteReference):
+            raise UsageError(f"{shown(name)} is no reference that could be released")
+        print(release(ref, Holders(self.ipython.user_ns)))
 
     @takes(
         name={"nargs": "?", "metavar": "NAME", "help": "what to call the peer"},

@@ -177,22 +177,21 @@ class Refs:
             if ref is not None:
                 yield ref, entry.count, entry.since
 
-    def give_back(self, ref: RemoteReference) -> int:
-        """Forgets a reference although it is still held here: calls through it will fail.
+    def give_back(self, ref: RemoteReference) -> bool:
+        """Gives a reference back although it is still held here: calls through it will fail.
 
         Args:
             ref: The reference.
 
         Returns:
-            How many decrefs are due for it; 0 where it is borrowed no longer, or was never.
+            Whether it was borrowed; `released` says what is due for it.
         """
         for entry in list(self._borrowed.values()):
             if entry() is ref:
                 del self._borrowed[entry.key]
-                # What its finalizer will find to be due.
-                due, entry.count = entry.count, 0
-                return due
-        return 0
+                self._leave_note(entry)
+                return True
+        return False
 
     def borrow(self, luid: int, perspective: object = None) -> RemoteReference:
         """Returns the reference for a luid that the peer has sent, and counts the sending.
@@ -242,6 +241,7 @@ class Refs:
             if self._borrowed.get(entry.key) is entry:
                 del self._borrowed[entry.key]
             gone.append((b"decref", entry.luid, entry.count))
+            entry.count = 0  # one that was given back comes once more, when it is collected
         return gone
 
     def _leave_note(self, entry: Any) -> None:

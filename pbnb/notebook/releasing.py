@@ -1,0 +1,109 @@
+"""Where a kernel holds references, and how it lets go of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import Any
+
+from ..aio.connection import Connection
+from ..refs import RemoteReference
+
+__all__ = ["Holders", "found_in", "release"]
+
+# IPython's own variables for the last results. It keeps them, and all of Out, until it ends.
+_LAST = ("_", "__", "___")
+
+
+class Holders:
+    """The variables of a notebook, and its results.
+
+    Args:
+        namespace: The notebook's variables; ``Out`` among them where there is one.
+    """
+
+    def __init__(self, namespace: MutableMapping[str, Any]) -> None:
+        self._namespace = namespace
+
+    def of(self, obj: object) -> list[str]:
+        """Returns where an object is held: variables, then results such as ``Out[3]``.
+
+        Args:
+            obj: Any object; it is only compared by its identity.
+        """
+        variables = [
+            name
+            for name, value in list(self._namespace.items())
+            if value is obj and not name.startswith("_")
+        ]
+        return [*variables, *(f"Out[{n}]" for n, value in self._out().items() if value is obj)]
+
+    def names(self) -> dict[int, str]:
+        """Returns where everything in the variables and results is held, by its identity."""
+        found: dict[int, list[str]] = {}
+        for name, value in list(self._namespace.items()):
+            if not name.startswith("_"):
+                found.setdefault(id(value), []).append(name)
+        for number, value in self._out().items():
+            found.setdefault(id(value), []).append(f"Out[{number}]")
+        return {key: ", ".join(names[:5])[:120] for key, names in found.items()}
+
+    def forget(self, obj: object) -> list[str]:
+        """Deletes the variables and the results that hold an object.
+
+        Args:
+            obj: The object.
+
+        Returns:
+            Their names.
+        """
+        names = self.of(obj)
+        for name, value in list(self._namespace.items()):
+            if value is obj:
+                # The last results stay variables, as IPython expects.
+                if name in _LAST:
+                    self._namespace[name] = ""
+                else:
+                    del self._namespace[name]
+        out = self._out()
+        for number, value in list(out.items()):
+            if value is obj:
+                del out[number]
+        return names
+
+    def _out(self) -> dict[Any, Any]:
+        out = self._namespace.get("_oh")
+        return out if isinstance(out, dict) else {}
+
+
+def release(ref: RemoteReference, holders: Holders) -> str:
+    """Gives an object back to the peer that owns it, whoever still holds the reference here.
+
+    Args:
+        ref: The reference; calls through it fail from now on.
+        holders: What is to forget it.
+
+    Returns:
+        What was done, in a sentence.
+    """
+    connection = ref.broker
+    if isinstance(ref.luid, bytes):
+        return f"{ref!r} was lent by no call: end its connection to let go of it"
+    names = holders.forget(ref)
+    if isinstance(connection, Connection):
+        connection.give_back(ref)
+    return f"released {ref!r}" + (f", held by {', '.join(names[:20])}" if names else "")
+
+
+def found_in(namespace: Mapping[str, Any], name: str) -> object:
+    """Returns the value of a variable, or of a result such as ``Out[3]`` or ``_3``.
+
+    Args:
+        namespace: The notebook's variables.
+        name: What was written.
+
+    Raises:
+        KeyError: There is no such thing.
+    """
+    if name.startswith("Out[") and name.endswith("]") and name[4:-1].isdigit():
+        return namespace["_oh"][int(name[4:-1])]
+    return namespace[name]
