@@ -19,6 +19,7 @@ from . import jelly
 from .aio.address import parse_address
 from .aio.client import PBClientFactory, connect
 from .aio.connection import Connection
+from .aio.deadlines import deadline
 from .aio.deferred import Deferred
 from .aio.paging import CallbackPageCollector, FilePager, Pager, StringPager, getAllPages
 from .aio.server import PBServerFactory, Server, serve
@@ -36,6 +37,7 @@ from .errors import (
     BananaError,
     ConnectError,
     ConnectTimeout,
+    DeadlineExceeded,
     DeadReferenceError,
     Error,
     InsecureJelly,
@@ -44,6 +46,7 @@ from .errors import (
     LoginFailed,
     NoSuchMethod,
     PBConnectionLost,
+    PeerBusy,
     ProtocolError,
     RemoteProtocolError,
     Unauthorized,
@@ -89,6 +92,7 @@ __all__ = [
     "CopiedFailure",
     "Copyable",
     "DeadReferenceError",
+    "DeadlineExceeded",
     "Deferred",
     "Error",
     "Failure",
@@ -109,6 +113,7 @@ __all__ = [
     "PBServerFactory",
     "Pager",
     "PasswordChecker",
+    "PeerBusy",
     "Portal",
     "ProtocolError",
     "Referenceable",
@@ -132,6 +137,7 @@ __all__ = [
     "banana",
     "checkers",
     "connect",
+    "deadline",
     "getAllPages",
     "global_security",
     "jelly",

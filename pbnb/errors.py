@@ -4,6 +4,8 @@
 
     Exception
     ├── Error                       expected: raised by a remote method for its caller
+    │   └── PeerBusy                too many calls run and wait at the peer
+    ├── DeadlineExceeded (TimeoutError)     a call was not answered in time
     ├── RemoteError                 what ``await`` raises for a failure of the peer (in failure.py)
     ├── PBConnectionLost            the connection ended while a call was pending
     ├── InsecureJelly               a value may not be sent, or may not be received
@@ -34,6 +36,7 @@ __all__ = [
     "ConnectError",
     "ConnectTimeout",
     "DeadReferenceError",
+    "DeadlineExceeded",
     "Error",
     "InsecureJelly",
     "LimitExceeded",
@@ -41,6 +44,7 @@ __all__ = [
     "LoginFailed",
     "NoSuchMethod",
     "PBConnectionLost",
+    "PeerBusy",
     "ProtocolError",
     "RemoteProtocolError",
     "Unauthorized",
@@ -63,6 +67,14 @@ class Error(Exception):
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         _defined_here[f"{cls.__module__}.{cls.__name__}"] = cls
+
+
+class PeerBusy(Error):
+    """The peer runs and keeps waiting as many calls of this side as its `Limits` allow."""
+
+
+class DeadlineExceeded(TimeoutError):
+    """A call was not answered in the time that it had; the text names the method and the peer."""
 
 
 class PBConnectionLost(Exception):
@@ -163,6 +175,8 @@ _OURS: dict[str, type[Exception]] = {
         LimitExceeded,
         ConnectError,
         ConnectTimeout,
+        PeerBusy,
+        DeadlineExceeded,
     )
 }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 from .errors import InsecureJelly, NoSuchMethod, wire_name
 
@@ -34,7 +34,15 @@ _LONGEST_NAME = 255
 
 
 class Serializable:
-    """An object that may travel in one of the ways that its subclasses name."""
+    """An object that may travel in one of the ways that its subclasses name.
+
+    Attributes:
+        pb_concurrency: Whether the methods that peers call run one at a time, ``"serial"``, or
+            also while others wait for something, ``"concurrent"``. A class, or an object, sets
+            it. A serial method must not wait for a call that comes back to the same object.
+    """
+
+    pb_concurrency: Literal["serial", "concurrent"] = "concurrent"
 
     def processUniqueID(self) -> Hashable:
         """Returns what tells this object from others.
@@ -98,6 +106,7 @@ class ViewPoint(Referenceable):
     def __init__(self, perspective: object, object: Any) -> None:  # noqa: A002 (PB's name)
         self.perspective = perspective
         self.object = object
+        self.pb_concurrency = getattr(object, "pb_concurrency", "concurrent")
 
     def processUniqueID(self) -> Hashable:
         """Returns what tells this pair from others."""
@@ -130,6 +139,7 @@ class AsReferenceable(Referenceable):
         self.object = object
         self.perspective = object if messageType == "perspective" else None
         self._prefix = f"{messageType}_"
+        self.pb_concurrency = getattr(object, "pb_concurrency", "concurrent")
 
     def find_remote(self, name: str) -> Callable[..., Any]:
         """Returns the method of a name that begins with the prefix."""

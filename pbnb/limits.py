@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 
 __all__ = ["Limits"]
@@ -31,6 +32,24 @@ class Limits:
             the peer's that are referred to here.
         hash_collisions: Keys of one dict or set that share one hash.
         handshake_bytes: Bytes that the peer may send before a dialect is agreed on.
+        running_calls: Calls of the peer's that run at one time.
+        queued_calls: Calls of the peer's that wait for their turn: behind those that run, or for
+            a serial object. A call beyond them is refused with `PeerBusy`.
+        queue_seconds: Longest wait behind the calls that run, before a call is refused in the
+            same way. Methods that call each other deeper than ``running_calls`` end by it.
+        write_bytes: Bytes that wait for the peer to read them. Above them calls of this side's
+            are held back, and no more calls of the peer's are read.
+        logged_lines: Warnings in a minute about what peers do wrong, for each server.
+        opening_seconds: Longest opening, until a dialect is agreed on.
+        login_seconds: Longest time from the connection to the login, where one is asked for.
+        call_seconds: How long a call of this side's may take, where neither its reference nor
+            `deadline` says otherwise. There is no end by default: a measurement may take a night,
+            and a peer that is gone or silent is found by the two that follow.
+        keepalive_seconds: How long the peer may say nothing, while an answer of its is awaited,
+            until it is asked for a sign of life. The operating system asks for one after the same
+            time even where nothing is awaited, and ends a connection whose other machine is gone.
+        silence_seconds: How long the peer may say nothing after it was asked. A kernel that
+            computes says nothing meanwhile, and is neither gone nor to be given up soon: a day.
     """
 
     string_bytes: int = 640 * 1024
@@ -42,6 +61,16 @@ class Limits:
     references: int = 1024
     hash_collisions: int = 64
     handshake_bytes: int = 256
+    running_calls: int = 1024
+    queued_calls: int = 1024
+    queue_seconds: float = 60.0
+    write_bytes: int = 16 * 1024 * 1024
+    logged_lines: int = 60
+    opening_seconds: float = 10.0
+    login_seconds: float = 60.0
+    call_seconds: float = math.inf
+    keepalive_seconds: float = 15.0
+    silence_seconds: float = 24 * 3600.0
 
     @classmethod
     def unlimited(cls) -> Limits:
@@ -51,6 +80,8 @@ class Limits:
             message_items=_UNLIMITED,
             references=_UNLIMITED,
             hash_collisions=_UNLIMITED,
+            running_calls=_UNLIMITED,
+            write_bytes=_UNLIMITED,
         )
 
     def before_login(self) -> Limits:
@@ -63,4 +94,7 @@ class Limits:
             message_bytes=min(self.message_bytes, 64 * 1024),
             message_items=min(self.message_items, 1024),
             references=min(self.references, 8),
+            running_calls=min(self.running_calls, 4),
+            queued_calls=min(self.queued_calls, 4),
+            write_bytes=min(self.write_bytes, 64 * 1024),
         )

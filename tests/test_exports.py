@@ -31,6 +31,7 @@ PUBLIC = {
     # results
     *("Deferred", "Failure", "CopiedFailure"),
     # errors
+    *("deadline", "DeadlineExceeded", "PeerBusy"),
     *("Error", "RemoteError", "NoSuchMethod", "PBConnectionLost"),
     *("ConnectError", "ConnectTimeout", "LoginFailed", "Unauthorized", "UnauthorizedLogin"),
     *("ProtocolError", "DeadReferenceError", "LocalProtocolError", "RemoteProtocolError"),

@@ -40,7 +40,7 @@ def test_a_stranger_gets_less(limits: Limits) -> None:
 
 def test_a_stranger_never_gets_more_than_others() -> None:
     tight = Limits(string_bytes=10, list_items=5, depth=2, message_bytes=50, message_items=9)
-    tight = dataclasses.replace(tight, references=1)
+    tight = dataclasses.replace(tight, references=1, running_calls=1, queued_calls=1, write_bytes=9)
     before = tight.before_login()
     for name in ("string_bytes", "list_items", "depth", "message_bytes", "message_items"):
         assert getattr(before, name) == getattr(tight, name)

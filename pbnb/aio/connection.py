@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -47,8 +48,14 @@ from ..protocol.snapshot import (
 from ..refs import CachedRemotely, RemoteReference
 from .address import format_address, numeric_address
 from .calls import CallLog, reason, user_of
+from .control import Control
+from .deadlines import Deadlines, exceeded, seconds_for
 from .deferred import Deferred
 from .dispatch import run_call
+from .flow import Flow
+from .liveness import Liveness
+from .logged import Warnings
+from .turns import Running, Turns
 
 __all__ = ["Connection"]
 
@@ -78,6 +85,7 @@ class Connection(asyncio.Protocol):
         security: What may come in.
         dialects: Names of the dialects to speak.
         unsafe_tracebacks: Send tracebacks of this process with failures.
+        warnings: Says what the peer does wrong; a server's connections share one.
         opened: Called with this connection when a dialect is agreed on.
         ended: Called with this connection, once, when it has ended.
 
@@ -104,6 +112,7 @@ class Connection(asyncio.Protocol):
         security: SecurityOptions | None = None,
         dialects: Sequence[str] | None = None,
         unsafe_tracebacks: bool = False,
+        warnings: Warnings | None = None,
         opened: Callable[[Connection], object] = lambda connection: None,
         ended: Callable[[Connection], object] = lambda connection: None,
     ) -> None:
@@ -139,6 +148,16 @@ class Connection(asyncio.Protocol):
         self._releasing = False
         self._full = False
         self._paced: list[Callable[[], bool]] = []
+        limits = limits or Limits()
+        allowed = limits.before_login() if guarded else limits
+        self._limits = limits
+        self._guarded = guarded
+        self._warnings = warnings or Warnings(limits.logged_lines)
+        self.turns = Turns(self, allowed)
+        self.flow = Flow(self, allowed)
+        self.liveness = Liveness(self, limits)
+        self._deadlines = Deadlines(self._on_deadline)
+        self.machine.refs.named[ABOUT_NAME] = Control(self.turns.cancel)
         self._asking: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
@@ -155,6 +174,7 @@ class Connection(asyncio.Protocol):
         self.machine.refs.clock = self._loop.time
         self.since = self._loop.time()
         self._closed = self._loop.create_future()
+        self.liveness.begin(transport)
         name = transport.get_extra_info("peername")
         self.peer = format_address(*name[:2]) if isinstance(name, tuple) else str(name or "a peer")
         self.channel = _channel(transport.get_extra_info("sockname") if self._listening else name)
@@ -166,9 +186,15 @@ class Connection(asyncio.Protocol):
         """Handles what the peer sent; called by the event loop."""
         machine = self.machine
         self.bytes_received += len(data)
+        self.liveness.heard_at = self._loop.time()
         machine.receive_data(data)
+        self.read_on()
+
+    def read_on(self) -> None:
+        """Handles what was received and is not handled yet."""
+        machine, flow = self.machine, self.flow
         # One event at a time: a handler may run a nested loop, which comes back to this method.
-        while (event := machine.next_event()) is not None:
+        while not flow.holds_reading and (event := machine.next_event()) is not None:
             _HANDLERS[type(event)](self, event)
         self._flush()
 
@@ -176,12 +202,16 @@ class Connection(asyncio.Protocol):
         """Ends every pending call; called by the event loop."""
         self.lost = True
         cause = self.error or exc
+        self.liveness.end()
+        self.turns.clear()
+        self._deadlines.clear()
         ended = self.machine.close()
         for call in ended.calls:
             self.calls.answered(call, "the connection ended")
             if call.waiter is not None:
                 waiter, call.waiter = call.waiter, None
                 waiter.errback(self._lost_error(call, cause))
+        self.flow.clear(cause)
         for entry in ended.observed:
             _shielded(entry.stop)
         for session in [each for sessions in self._sessions.values() for each in sessions]:
@@ -202,14 +232,21 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Lets what is paced go on; called by the event loop."""
         self._full = False
+        self.flow.resume()
+        if not self.flow.full:
+            self.turns.advance()
         paced, self._paced = self._paced, []
         for step in paced:
             self._loop.call_soon(self._run_step, step)
 
     def _lost_error(self, call: PendingCall, cause: Exception | None) -> PBConnectionLost:
+        return self.lost_error(call.name, cause)
+
+    def lost_error(self, name: str, cause: Exception | None) -> PBConnectionLost:
+        """Returns the error of a call that was pending when the connection ended."""
         because = f": {cause}" if cause is not None else ""
         error = PBConnectionLost(
-            f"the connection to {self.peer} ended while {call.name}() was pending{because}"
+            f"the connection to {self.peer} ended while {name}() was pending{because}"
         )
         error.__cause__ = cause
         return error
@@ -225,9 +262,11 @@ class Connection(asyncio.Protocol):
             DeadReferenceError: The connection has ended.
         """
         self._check(kw)
+        seconds = seconds_for(ref.deadline, self._limits.call_seconds)
+        send = partial(self.machine.call, ref, name, args, kw)
         if threading.get_ident() != self._thread:
-            return self._call_from_thread(partial(self.call, ref, name, args, kw))
-        return self._sent(partial(self.machine.call, ref, name, args, kw))
+            return self._call_from_thread(partial(self._sent, name, send, seconds))
+        return self._sent(name, send, seconds)
 
     def call_cache(
         self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
@@ -238,11 +277,17 @@ class Connection(asyncio.Protocol):
             DeadReferenceError: The connection has ended.
         """
         self._check(kw)
+        seconds = seconds_for(None, self._limits.call_seconds)
+        send = partial(self.machine.call_cache, cached, name, args, kw)
         if threading.get_ident() != self._thread:
-            return self._call_from_thread(partial(self.call_cache, cached, name, args, kw))
-        return self._sent(partial(self.machine.call_cache, cached, name, args, kw))
+            return self._call_from_thread(partial(self._sent, name, send, seconds))
+        return self._sent(name, send, seconds)
 
-    def _sent(self, send: Callable[[], PendingCall | None]) -> Deferred[Any]:
+    def _sent(
+        self, name: str, send: Callable[[], PendingCall | None], seconds: float
+    ) -> Deferred[Any]:
+        if self.flow.full:
+            return self.flow.hold_call(name, send, seconds)
         try:
             pending = send()
         except DeadReferenceError:
@@ -252,11 +297,36 @@ class Connection(asyncio.Protocol):
             failed.errback(Failure.of(error))
             return failed
         assert pending is not None
-        pending.waiter = waiter = Deferred(_Canceller(pending))
+        waiter: Deferred[Any] = Deferred(_Canceller(self, pending))
+        self.await_answer(pending, waiter, seconds)
+        return waiter
+
+    def await_answer(self, pending: PendingCall, waiter: Deferred[Any], seconds: float) -> None:
+        """Sees to it that a call which was just sent ends.
+
+        Args:
+            pending: The call.
+            waiter: Gets its answer.
+            seconds: How long it may take.
+        """
+        pending.waiter = waiter
         pending.since = self._loop.time()
         self.calls_sent += 1
+        if seconds != math.inf:
+            self._deadlines.add(pending, seconds, self._loop)
+        if not self.liveness.watching:
+            self.liveness.watch()
         self._write_soon()
-        return waiter
+
+    def _on_deadline(self, call: PendingCall, seconds: float) -> None:
+        waiter, call.waiter = call.waiter, None
+        self.cancel_at_peer(call)
+        waiter.errback(exceeded(call, seconds, self.peer))
+
+    def cancel_at_peer(self, call: PendingCall) -> None:
+        """Tells the peer that nobody waits for a call any more."""
+        if not self.lost and self.machine.pending.get(call.request_id) is call:
+            self.call_only(self.remoteForName(ABOUT_NAME), "cancel", (call.request_id,), {})
 
     def call_only(
         self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
@@ -271,6 +341,9 @@ class Connection(asyncio.Protocol):
         self._check(kw)
         if threading.get_ident() != self._thread:
             self._loop.call_soon_threadsafe(self.call_only, ref, name, args, kw)
+            return
+        if self.flow.full:
+            self.flow.hold(partial(self.call_only, ref, name, args, kw))
             return
         self.machine.call(ref, name, args, kw, wants_answer=False)
         self.calls_sent += 1
@@ -449,6 +522,8 @@ class Connection(asyncio.Protocol):
                 self._transport.write(b"".join(buffers))
             else:
                 self._transport.writelines(buffers)
+            if self._full:
+                self.flow.wrote(self._transport.get_write_buffer_size())
 
     def run_paced(self, step: Callable[[], bool]) -> None:
         """Runs a step again and again, as fast as the peer reads, until it returns False.
@@ -502,6 +577,9 @@ class Connection(asyncio.Protocol):
 
     def reply(self, call: CallReceived, value: object) -> None:
         """Answers a call with what its method returned."""
+        if self.flow.full:
+            self.flow.hold_answer(partial(self.reply, call, value))
+            return
         try:
             failure = self.machine.answer(call.request_id, value, call.perspective, may_ask=True)
         except PeerNotAsked:
@@ -524,6 +602,8 @@ class Connection(asyncio.Protocol):
             self.reply_failure(call, Failure(Error("there are too many logins on this connection")))
             return
         self.machine.admit_peer()
+        self.turns.limits = self.flow.limits = self._limits
+        self.liveness.admitted()
         if self._log is not None:
             self._log.replied(call)
         failure = self.machine.answer(call.request_id, session.avatar, call.perspective)
@@ -563,14 +643,78 @@ class Connection(asyncio.Protocol):
         self._tasks[task] = (call, self._loop.time())
         task.add_done_callback(self._tasks.pop)
 
+    def started(self, call: CallReceived, running: Running) -> object:
+        """Counts a method that waits for something."""
+        return self.turns.started(call, running)
+
+    def method_ended(self, key: object) -> None:
+        """Counts the end of such a method."""
+        self.turns.ended(key)
+
+    def run(self, call: CallReceived) -> object | None:
+        """Runs a method whose turn has come."""
+        return run_call(self, call)
+
+    def warn(self, level: int, text: str, *args: object) -> None:
+        """Logs a line about the peer, unless there were too many."""
+        self._warnings.say(level, text, *args)
+
+    def schedule(self, callback: Callable[..., object], *args: Any) -> bool:
+        """Runs a callback in the connection's loop, soon; returns False where that is closed."""
+        try:
+            self._loop.call_soon_threadsafe(callback, *args)
+        except RuntimeError:
+            return False
+        return True
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        """Runs a callback in the connection's loop, after some time."""
+        return self._loop.call_later(seconds, callback)
+
+    def time(self) -> float:
+        """Returns the time by the clock of the connection's loop."""
+        return self._loop.time()
+
+    def awaits_answers(self) -> bool:
+        """Returns whether calls of this side are pending."""
+        return bool(self.machine.pending)
+
+    def ask_alive(self) -> None:
+        """Asks the peer for a sign of life; any answer is one."""
+        self.machine.call(self.remoteForName(ABOUT_NAME), "alive", (), {})
+        self._write_soon()
+
+    def pause_reading(self) -> None:
+        """Stops to read from the peer."""
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Reads from the peer again, and first what was left."""
+        if not self.lost:
+            self._transport.resume_reading()
+            self._loop.call_soon(self.read_on)
+
+    def give_up(self, error: Exception) -> None:
+        """Ends the connection at once, for a reason that is the peer's."""
+        if not self.lost and self.error is None:
+            self.error = error
+            self.warn(logging.WARNING, "closing the connection to %s: %s", self.peer, error)
+            self._transport.abort()
+
     def _on_opened(self, event: Opened) -> None:
+        self.liveness.opened(self._guarded)
         self._opened(self)
 
     def _on_call(self, event: CallReceived) -> None:
         self.calls_received += 1
         if self._log is not None:
             self._log.began(event)
-        run_call(self, event)
+        if self.flow.full:
+            if event.wants_answer:
+                self.flow.hold_reading()
+            self.turns.put_off(event)
+        else:
+            self.turns.take(event)
 
     def _on_answer(self, event: AnswerReceived) -> None:
         if self._log is not None:
@@ -587,7 +731,8 @@ class Connection(asyncio.Protocol):
 
     def _on_refused(self, event: CallRefused) -> None:
         self.calls.add(True, event.name, "refused", None, str(event.error))
-        log.warning("refused a call of %r from %s: %s", event.name, self.peer, event.error)
+        text = "refused a call of %r from %s: %s"
+        self.warn(logging.WARNING, text, event.name, self.peer, event.error)
 
     def _on_observing_stopped(self, event: ObservingStopped) -> None:
         _shielded(event.entry.stop)
@@ -599,12 +744,12 @@ class Connection(asyncio.Protocol):
 
     def _on_not_understood(self, event: NotUnderstood) -> None:
         who = self.peer if event.by_peer else "this side"
-        log.warning("%s does not understand %r", who, event.command[:80])
+        self.warn(logging.WARNING, "%s does not understand %r", who, event.command[:80])
 
     def _on_broken(self, event: ConnectionBroken) -> None:
         self.error = event.error
         self.calls.add(True, "", "", None, str(event.error))
-        log.warning("closing the connection to %s: %s", self.peer, event.error)
+        self.warn(logging.WARNING, "closing the connection to %s: %s", self.peer, event.error)
         self._flush()
         self._transport.close()
 
@@ -623,15 +768,17 @@ _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
 
 
 class _Canceller:
-    """Forgets who waited for a call; its answer is then read and dropped."""
+    """Forgets who waited for a call, and tells the peer; an answer is then read and dropped."""
 
-    __slots__ = ("_call",)
+    __slots__ = ("_call", "_connection")
 
-    def __init__(self, call: PendingCall) -> None:
+    def __init__(self, connection: Connection, call: PendingCall) -> None:
+        self._connection = connection
         self._call = call
 
     def __call__(self, deferred: Deferred[Any]) -> None:
         self._call.waiter = None
+        self._connection.cancel_at_peer(self._call)
 
 
 def _as_luid(name: Any) -> Any:

@@ -14,6 +14,7 @@ from ..errors import Error, NoSuchMethod, UnauthorizedLogin
 from ..failure import CopiedFailure, Failure
 from ..protocol.events import CallReceived
 from .deferred import Deferred
+from .turns import Running
 
 __all__ = ["Replies", "run_call"]
 
@@ -40,42 +41,75 @@ class Replies(Protocol):
     def keep_task(self, task: asyncio.Future[Any], call: CallReceived | None = None) -> None:
         """Holds a task until it is done."""
 
+    def started(self, call: CallReceived, running: Running) -> object:
+        """Counts a method that waits for something; returns the key for `method_ended`."""
 
-def run_call(connection: Replies, call: CallReceived) -> None:
+    def method_ended(self, key: object) -> None:
+        """Counts the end of such a method."""
+
+    def warn(self, level: int, text: str, *args: object) -> None:
+        """Logs a line about the peer, unless there were too many."""
+
+
+def run_call(connection: Replies, call: CallReceived) -> object | None:
     """Runs a method and sees to its answer.
 
     Args:
         connection: Where the answer goes.
         call: What the peer asked for. The method may be plain or async, or return an awaitable.
+
+    Returns:
+        None when the method has ended, and otherwise the key by which it is counted.
     """
     try:
         result = call.target.find_remote(call.name)(*call.args, **call.kw)
     except BaseException as error:
         # SystemExit and KeyboardInterrupt too: a peer's call never ends the serving process.
-        _failed(connection, call, Failure.of(error))
-        return
+        # The traceback begins in the method: who wrote that is who reads it.
+        trace = error.__traceback__
+        _failed(connection, call, Failure.of(error.with_traceback(trace and trace.tb_next)))
+        return None
     if type(result) in _VALUES:
         if call.wants_answer:
             connection.reply(call, result)
     elif isinstance(result, Deferred):
-        result.addCallbacks(
-            lambda value: _succeeded(connection, call, value),
-            lambda failure: _failed(connection, call, failure),
-        )
+        return _await_deferred(connection, call, result)
     elif inspect.isawaitable(result):
-        _run_awaitable(connection, call, result)
+        return _run_awaitable(connection, call, result)
     else:
         _succeeded(connection, call, result)
+    return None
 
 
-def _run_awaitable(connection: Replies, call: CallReceived, awaitable: Any) -> None:
+def _await_deferred(
+    connection: Replies, call: CallReceived, result: Deferred[Any]
+) -> object | None:
+    key = None if result.done() else connection.started(call, result)
+
+    def ended(value: object) -> object:
+        if key is not None:
+            connection.method_ended(key)
+        return value
+
+    result.addBoth(ended).addCallbacks(
+        lambda value: _succeeded(connection, call, value),
+        lambda failure: _failed(connection, call, failure),
+    )
+    return key
+
+
+def _run_awaitable(connection: Replies, call: CallReceived, awaitable: Any) -> object | None:
     task: asyncio.Future[Any]
     if inspect.iscoroutine(awaitable):
         task = _start(awaitable)
     else:
         task = asyncio.ensure_future(awaitable)
 
+    key = None
+
     def done(finished: asyncio.Future[Any]) -> None:
+        if key is not None:
+            connection.method_ended(key)
         if finished.cancelled():
             _failed(connection, call, Failure(asyncio.CancelledError("the call was cancelled")))
         elif (error := finished.exception()) is not None:
@@ -87,7 +121,9 @@ def _run_awaitable(connection: Replies, call: CallReceived, awaitable: Any) -> N
         done(task)
     else:
         connection.keep_task(task, call)
+        key = connection.started(call, task)
         task.add_done_callback(done)
+    return key
 
 
 def _start(coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
@@ -119,6 +155,11 @@ def _report(connection: Replies, call: CallReceived, failure: Failure) -> None:
     if isinstance(failure, CopiedFailure) or failure.check(Error) is not None:
         return
     if failure.check(NoSuchMethod, UnauthorizedLogin) is not None:
-        log.warning("%s, called by %s", failure.getErrorMessage(), connection.peer)
+        text = "%s, called by %s"
+        connection.warn(logging.WARNING, text, failure.getErrorMessage(), connection.peer)
         return
-    log.error("Peer will receive following PB traceback:\n%s", failure.getTraceback())
+    if failure.check(asyncio.CancelledError) is not None:
+        log.info("%s() was cancelled, called by %s", call.name[:80], connection.peer)
+        return
+    text = "Peer will receive following PB traceback:\n%s"
+    connection.warn(logging.ERROR, text, failure.getTraceback())

@@ -20,6 +20,7 @@ from ..limits import Limits
 from ..protocol.snapshot import Snapshot
 from .address import format_address, is_loopback
 from .connection import Connection
+from .logged import Warnings
 
 __all__ = ["PBServerFactory", "Server", "serve"]
 
@@ -83,6 +84,7 @@ class PBServerFactory:
             "security": security,
             "limits": limits,
             "dialects": dialects,
+            "warnings": Warnings((limits or Limits()).logged_lines),
         }
 
     def __call__(self) -> Connection:

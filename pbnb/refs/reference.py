@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 __all__ = ["Peer", "RemoteMethod", "RemoteReference"]
 
@@ -38,7 +38,10 @@ class RemoteReference:
         broker: The connection by which the reference came.
         luid: The peer's number for the object, or the name of a root as bytes.
         perspective: The avatar in whose name calls through this reference are made, or None.
+        deadline: Seconds that each call through this reference has, where `with_deadline` made it.
     """
+
+    deadline: ClassVar[float | None] = None
 
     __slots__ = ("__weakref__", "broker", "luid", "perspective")
 
@@ -87,6 +90,17 @@ class RemoteReference:
         """
         return RemoteMethod(self, name)
 
+    def with_deadline(self, seconds: float) -> RemoteReference:
+        """Returns a reference to the same object, with a deadline for each call.
+
+        It equals this one, and travels as this one does. A call that has no answer in time
+        fails with `DeadlineExceeded`.
+
+        Args:
+            seconds: How long a call may take.
+        """
+        return _Deadlined(self, seconds)
+
     def notifyOnDisconnect(self, callback: Callable[[RemoteReference], object]) -> None:
         """Runs a callback with this reference when the connection ends.
 
@@ -114,6 +128,20 @@ class RemoteReference:
     def __repr__(self) -> str:
         name = self.luid.decode("utf-8", "replace") if isinstance(self.luid, bytes) else self.luid
         return f"<RemoteReference {name} at {getattr(self.broker, 'peer', 'a peer')}>"
+
+
+class _Deadlined(RemoteReference):
+    """A reference whose calls have a deadline."""
+
+    # The tables know the reference that it was made of, which therefore lives as long as this.
+    __slots__ = ("_made_of", "deadline")
+
+    def __init__(self, ref: RemoteReference, seconds: float) -> None:
+        if not seconds > 0:
+            raise ValueError(f"a deadline is a number of seconds above 0, not {seconds!r}")
+        super().__init__(ref.broker, ref.luid, ref.perspective)
+        self.deadline = seconds  # type: ignore[misc]
+        self._made_of = ref
 
 
 class RemoteMethod:

@@ -1,0 +1,193 @@
+"""Whether the peer is still there: while it opens the connection, and while it owes an answer.
+
+A machine that is gone is found by the operating system, which asks for a sign of life on a quiet
+connection, and counts what is not acknowledged on a busy one. A process that is alive but says
+nothing, because it computes or was stopped, looks the same from here. It is asked once, and what
+it does not say is counted in `Liveness.silent`; after `Limits.silence_seconds` it is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import socket
+import struct
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..errors import RemoteProtocolError
+from ..limits import Limits
+
+__all__ = ["Liveness", "keep_alive", "unacknowledged"]
+
+# Networks do lose packets for some seconds; nobody's machine is gone for that.
+_PATIENCE = 30.0
+
+
+class Host(Protocol):
+    """What liveness asks of its connection."""
+
+    lost: bool
+
+    def awaits_answers(self) -> bool:
+        """Returns whether calls of this side are pending."""
+
+    def ask_alive(self) -> None:
+        """Asks the peer for a sign of life."""
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        """Runs a callback in the connection's loop, later."""
+
+    def time(self) -> float:
+        """Returns the time of the connection's loop."""
+
+    def give_up(self, error: Exception) -> None:
+        """Ends the connection."""
+
+
+class Liveness:
+    """What one connection knows of its peer's being alive.
+
+    Args:
+        host: The connection.
+        limits: How long the peer may take.
+
+    Attributes:
+        heard_at: When the peer last said something, by the loop's clock.
+        watching: Whether an answer is awaited, and the peer's silence counted.
+    """
+
+    def __init__(self, host: Host, limits: Limits) -> None:
+        self.heard_at = 0.0
+        self.watching = False
+        self._host = host
+        self._limits = limits
+        self._asked_at = 0.0
+        self._opening: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._socket: Any = None
+
+    @property
+    def silent(self) -> float:
+        """For how many seconds the peer has said nothing, while an answer of its is awaited."""
+        if self._host.lost or not self._host.awaits_answers():
+            return 0.0
+        return self._host.time() - self.heard_at
+
+    def begin(self, transport: asyncio.BaseTransport) -> None:
+        """Gives the peer its time for the opening."""
+        self.heard_at = self._host.time()
+        self._socket = transport.get_extra_info("socket")
+        keep_alive(self._socket, self._limits.keepalive_seconds)
+        self._expect("opened the connection", self._limits.opening_seconds)
+
+    def opened(self, guarded: bool) -> None:
+        """Notes that a dialect was agreed on.
+
+        Args:
+            guarded: Whether the peer has to log in.
+        """
+        self._expected()
+        if guarded:
+            self._expect("logged in", self._limits.login_seconds)
+
+    def admitted(self) -> None:
+        """Notes that the peer has logged in."""
+        self._expected()
+
+    def watch(self) -> None:
+        """Counts the peer's silence from now on, until nothing is awaited any more."""
+        if self._limits.keepalive_seconds == math.inf:
+            return
+        self.watching = True
+        # A peer of which nothing was asked has not been silent.
+        self.heard_at = self._host.time()
+        self._timer = self._host.call_later(self._limits.keepalive_seconds, self._look)
+
+    def end(self) -> None:
+        """Stops: the connection has ended."""
+        self._expected()
+        self.watching = False
+        self._socket = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _expect(self, what: str, seconds: float) -> None:
+        def too_slow() -> None:
+            self._host.give_up(RemoteProtocolError(f"the peer has not {what} in {seconds:g} s"))
+
+        if seconds != math.inf:
+            self._opening = self._host.call_later(seconds, too_slow)
+
+    def _expected(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
+            self._opening = None
+
+    def _look(self) -> None:
+        if self._host.lost or not self._host.awaits_answers():
+            self.watching = False
+            return
+        now, every = self._host.time(), self._limits.keepalive_seconds
+        gone = unacknowledged(self._socket)
+        if gone >= max(3 * every, _PATIENCE):
+            self._host.give_up(
+                RemoteProtocolError(f"its machine has acknowledged nothing for {gone:.0f} s")
+            )
+            return
+        if now - self.heard_at >= every:
+            if self._asked_at < self.heard_at or not self._asked_at:
+                self._asked_at = now
+                self._host.ask_alive()
+            elif now - self._asked_at >= self._limits.silence_seconds:
+                text = f"the peer has said nothing for {now - self.heard_at:.0f} s"
+                self._host.give_up(RemoteProtocolError(text))
+                return
+        self._timer = self._host.call_later(min(every, self._limits.silence_seconds), self._look)
+
+
+def keep_alive(sock: Any, seconds: float) -> None:
+    """Has the operating system find a peer whose machine is gone, in twice the time given.
+
+    Args:
+        sock: The socket; one that is not TCP is left alone.
+        seconds: How long the connection may be quiet before the peer's machine is asked.
+    """
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    if seconds == math.inf:
+        return
+    idle = max(1, round(seconds))
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (
+        ("TCP_KEEPIDLE", idle),
+        ("TCP_KEEPALIVE", idle),  # what macOS calls it
+        ("TCP_KEEPINTVL", max(1, idle // 3)),
+        ("TCP_KEEPCNT", 3),
+    ):
+        option = getattr(socket, name, None)
+        if option is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+# Linux's struct tcp_info: eight bytes, and then 32-bit numbers, of which these are two.
+_UNACKED, _LAST_ACK_RECEIVED, _TCP_INFO = 4, 12, struct.Struct("8x13I")
+
+
+def unacknowledged(sock: Any) -> float:
+    """Returns for how many seconds the peer's machine has not acknowledged what it was sent.
+
+    A machine whose process does not read acknowledges all the same. Where the system does not
+    tell, the result is 0, and the system's own patience counts, about 15 minutes.
+    """
+    option = getattr(socket, "TCP_INFO", None)
+    if option is None or sock is None or not hasattr(socket, "TCP_KEEPIDLE"):
+        return 0.0
+    try:
+        data = sock.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO.size)
+    except (OSError, ValueError):  # not TCP, or closed
+        return 0.0
+    if len(data) < _TCP_INFO.size:
+        return 0.0
+    numbers = _TCP_INFO.unpack(data)
+    return numbers[_LAST_ACK_RECEIVED] / 1000 if numbers[_UNACKED] else 0.0
