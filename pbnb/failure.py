@@ -17,6 +17,7 @@ from itertools import islice
 from types import TracebackType
 from typing import Any, NoReturn, TextIO, TypeVar, cast
 
+from .cards import card
 from .errors import LocalProtocolError, local_class, wire_name
 
 __all__ = ["CopiedFailure", "Failure", "RemoteError", "shown"]
@@ -204,6 +205,13 @@ class Failure:
         text = f"{self.type_name}: {self.getErrorMessage()}"
         return f"<{type(self).__name__} {shown(text)}>"
 
+    def _repr_html_(self) -> str:
+        message = shown(self._beginning())
+        return card(type(self).__name__, wrong=True, type=shown(self.type_name), message=message)
+
+    def _beginning(self) -> str:
+        return self.getErrorMessage()
+
 
 class CopiedFailure(Failure):
     """A failure that happened at a peer, as the peer described it.
@@ -270,6 +278,9 @@ class CopiedFailure(Failure):
     def getErrorMessage(self) -> str:
         """Returns the message, safe to show; ``value`` holds it as it was sent."""
         return shown(self.value, None, lines=True)
+
+    def _beginning(self) -> str:
+        return str(self.value[: _LINE + 1])  # a peer's may be megabytes, which nobody has to read
 
     def getTraceback(self) -> str:
         """Returns what is known of the traceback, safe to show."""

@@ -533,3 +533,20 @@ def test_long_text_is_cut() -> None:
 
 def test_the_public_names() -> None:
     assert sorted(module.__all__) == ["CopiedFailure", "Failure", "RemoteError", "shown"]
+
+
+def test_a_card_of_a_failure_is_short_and_only_text() -> None:
+    hostile = "</script><img src=x onerror=alert(1)>\x1b[31m\u202e" + "x" * 10_000_000
+    made = CopiedFailure(type="a.<b>Wrong", value=hostile)._repr_html_()
+    assert "CopiedFailure" in made and "a.&lt;b&gt;Wrong" in made
+    assert "&lt;img src=x" in made and "<img" not in made and "</script" not in made
+    assert "\\x1b[31m\\u202e" in made and len(made) < 3000
+    assert "boom" in Failure(ValueError("boom"))._repr_html_()
+
+
+def test_a_card_of_an_error_that_cannot_be_shown_is_made_all_the_same() -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no text")
+
+    assert "Broken" in Failure(Broken())._repr_html_()

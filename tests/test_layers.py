@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent / "pbnb"
 
 # Packages and top-level files of pbnb, floor by floor.
 FLOORS: list[set[str]] = [
-    {"errors", "limits", "failure", "flavors"},
+    {"cards", "errors", "limits", "failure", "flavors"},
     {"wire", "refs"},
     {"jelly"},
     {"protocol", "cred"},

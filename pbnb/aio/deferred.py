@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
+from ..cards import card
 from ..errors import LocalProtocolError
 from ..failure import Failure, shown
 
@@ -489,7 +490,14 @@ class Deferred(Generic[T]):
         if self._unhandled:
             logger.error("Unhandled error in Deferred:\n%s", self._result.getTraceback())
 
+    def _repr_html_(self) -> str:
+        failed = self._settled and isinstance(self._result, Failure) and not self.cancelled()
+        return card(type(self).__name__, wrong=failed, state=self._state())
+
     def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._state()}>"
+
+    def _state(self) -> str:
         if not self.called:
             state = "pending"
         elif self._waiting_for is not None:
@@ -500,7 +508,7 @@ class Deferred(Generic[T]):
             state = "cancelled" if self.cancelled() else f"failed: {self._result!r}"
         else:
             state = f"result: {shown(reprlib.repr(self._result))}"
-        return f"<{type(self).__name__} {state}>"
+        return state
 
 
 def succeed(value: T) -> Deferred[T]:

@@ -13,11 +13,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any
 
+from ..cards import card
 from ..cred import LoginRoot, Portal, Salts, new_token, token_portal
 from ..flavors import Referenceable, Root
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
-from ..protocol.snapshot import Snapshot
+from ..protocol.snapshot import Snapshot, kind_of
 from .address import format_address, is_loopback
 from .connection import Connection
 from .logged import Warnings
@@ -217,6 +218,16 @@ class Server:
         # The token is no part of it: a repr ends up in saved notebooks.
         what, state = type(self.root).__name__, "closed" if self.closed else "open"
         return f"<Server of {what} on {self.address}, {state}>"
+
+    def _repr_html_(self) -> str:
+        return card(
+            "Server",
+            of=kind_of(self.root),
+            on=self.address,
+            login="none" if self.anonymous else "needed",
+            peers=len(self.connections),
+            state="closed" if self.closed else "open",
+        )
 
 
 async def serve(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
+from ..cards import card
+
 __all__ = ["Peer", "RemoteMethod", "RemoteReference"]
 
 
@@ -128,6 +130,13 @@ class RemoteReference:
     def __repr__(self) -> str:
         name = self.luid.decode("utf-8", "replace") if isinstance(self.luid, bytes) else self.luid
         return f"<RemoteReference {name} at {getattr(self.broker, 'peer', 'a peer')}>"
+
+    def _repr_html_(self) -> str:
+        # Nothing is asked of the peer for it, not even whether it is still there.
+        name = self.luid.decode("utf-8", "replace") if isinstance(self.luid, bytes) else self.luid
+        state = "ended" if getattr(self.broker, "lost", False) else ""
+        where = getattr(self.broker, "peer", "a peer")
+        return card("RemoteReference", luid=name, at=where, connection=state)
 
 
 class _Deadlined(RemoteReference):

@@ -1137,3 +1137,15 @@ def test_a_callback_runs_in_the_context_in_which_it_was_added() -> None:
     cell.set("connection")
     deferred.callback(1)
     assert seen == ["first", "second"]
+
+
+def test_a_card_shows_the_state_and_leaves_a_failure_unhandled() -> None:
+    waiting: Deferred[Any] = Deferred()
+    assert "pending" in waiting._repr_html_()
+    waiting.callback("<img src=x>")
+    assert "&lt;img src=x&gt;" in waiting._repr_html_()
+    failed: Deferred[Any] = fail(CopiedFailure(type="a.Wrong", value="x" * 10_000_000))
+    made = failed._repr_html_()
+    assert "a.Wrong" in made and len(made) < 3000
+    assert failed._unhandled
+    failed.addErrback(lambda failure: None)

@@ -200,3 +200,21 @@ def test_before_the_login_a_peer_may_only_send_little() -> None:
             await full.broker.close()
 
     asyncio.run(main())
+
+
+async def _cards() -> None:
+    async with served(pb.Root(), anonymous=False) as (server, ref):
+        sent = ref.broker.bytes_sent
+        made = server._repr_html_()
+        assert server.token and server.token not in made
+        assert "Root" in made and server.address in made and "open" in made
+        assert server.address in ref._repr_html_()
+        # Neither a display nor a completion sends anything.
+        dir(ref), repr(ref), repr(server)
+        await asyncio.sleep(0)
+        assert ref.broker.bytes_sent == sent
+    assert "closed" in server._repr_html_()
+
+
+def test_a_card_of_a_server_holds_no_secret_and_sends_nothing() -> None:
+    asyncio.run(_cards())

@@ -90,3 +90,17 @@ def test_references_to_one_object_over_one_connection_are_equal(peer: FakePeer) 
 def test_the_repr_says_what_and_where(peer: FakePeer) -> None:
     assert repr(RemoteReference(peer, 7)) == "<RemoteReference 7 at 127.0.0.1:8787>"
     assert repr(RemoteReference(peer, b"root")) == "<RemoteReference root at 127.0.0.1:8787>"
+
+
+def test_a_card_of_a_reference_asks_nobody() -> None:
+    class Silent:
+        peer = "<b>127.0.0.1:1"
+
+        def __getattr__(self, name: str) -> object:
+            raise AttributeError(name)
+
+    peer: Any = Silent()
+    made = RemoteReference(peer, 5)._repr_html_()
+    assert "RemoteReference" in made and "&lt;b&gt;127.0.0.1:1" in made and "ended" not in made
+    peer.lost = True
+    assert "ended" in RemoteReference(peer, b"<root>")._repr_html_()
