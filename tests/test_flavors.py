@@ -138,6 +138,12 @@ class User(Avatar):
     def remote_missing(self) -> None: ...
 
 
+class Watched(RemoteCache):
+    observe_data = 5
+
+    def remote_missing(self) -> None: ...
+
+
 class Server(Referenceable, Viewable, Avatar):
     remote_data = 5
     remote_None = None
@@ -182,6 +188,7 @@ FINDERS: dict[str, Callable[[], Any]] = {
     "view_": lambda: ViewPoint(object(), Server()),
     "perspective_": lambda: AsReferenceable(User(), "perspective"),
     "other_": lambda: AsReferenceable(Server(), "other"),
+    "observe_": Watched,
 }
 
 

@@ -275,14 +275,15 @@ class Loan:
     Dropping a loan without committing it is the rollback: the tables never knew of it.
     """
 
-    __slots__ = ("_cached", "_new", "_refs", "_sent", "began")
+    __slots__ = ("_cached", "_met", "_new", "_refs", "_sent", "began")
 
     def __init__(self, refs: Refs) -> None:
         self._refs = refs
         self._cached: list[CachedRemotely] = []
         self.began: list[CachedRemotely] = []
         self._sent: list[Lent] = []
-        self._new: dict[Hashable, Lent] = {}
+        self._new: list[Lent] = []
+        self._met: dict[Hashable, Lent] = {}
 
     def lend(self, obj: Serializable) -> int:
         """Returns the luid under which an object goes out with this message.
@@ -294,7 +295,8 @@ class Loan:
             Error: The peer holds as many references as `Limits.references` allows.
         """
         refs, key = self._refs, obj.processUniqueID()
-        entry = refs._by_key.get(key) or self._new.get(key)
+        # One luid for the whole message, whatever is lent and released while it is encoded.
+        entry = self._met.get(key) or refs._by_key.get(key)
         if entry is None:
             if len(refs._lent) + len(self._new) >= refs.limit:
                 # Twisted's words, which its programs know, and ours after them.
@@ -303,7 +305,9 @@ class Loan:
                     f"The peer holds {len(refs._lent)} objects and {refs.limit} are allowed; "
                     "raise Limits(references=...) or let some go."
                 )
-            entry = self._new[key] = Lent(refs._next_luid(), obj, key)
+            entry = Lent(refs._next_luid(), obj, key)
+            self._new.append(entry)
+        self._met[key] = entry
         self._sent.append(entry)
         return entry.luid
 
@@ -390,7 +394,7 @@ class Loan:
             return []
         for cached in self._cached:
             refs.caches.commit(cached, pin)
-        for entry in self._new.values():
+        for entry in self._new:
             entry.since = refs.clock()
             refs._lent[entry.luid] = entry
             refs._by_key[entry.key] = entry

@@ -80,6 +80,19 @@ class Methods(pb.Root):
     def remote_unsendable(self) -> Any:
         return object()
 
+    async def remote_unsendable_slow(self) -> Any:
+        await asyncio.sleep(0)
+        return object()
+
+    def remote_unsendable_deferred(self) -> Any:
+        return self.remote_deferred([object()])
+
+    def remote_huge(self) -> Any:
+        return b"x" * 655_361
+
+    def remote_huge_deferred(self) -> Any:
+        return self.remote_deferred(b"x" * 655_361)
+
 
 FORMS = ["plain", "at_once", "slow", "deferred", "fired", "future"]
 
@@ -149,6 +162,13 @@ def test_wrong_arguments_are_a_type_error_at_the_caller(caplog: pytest.LogCaptur
     assert "Peer will receive" in caplog.text
 
 
+def test_wrong_arguments_are_not_repeated(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(TypeError) as caught:
+        call("one", "the password", 2)
+    assert "the password" not in str(caught.value)
+    assert "remote_one" in caplog.text and "the password" not in caplog.text
+
+
 def test_a_missing_method_is_one_line_at_the_server(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(AttributeError, match="remote_nothing"):
         call("nothing")
@@ -156,12 +176,22 @@ def test_a_missing_method_is_one_line_at_the_server(caplog: pytest.LogCaptureFix
     assert record.levelno == logging.WARNING and "Traceback" not in record.getMessage()
 
 
+@pytest.mark.parametrize("form", ["unsendable", "unsendable_slow", "unsendable_deferred"])
 def test_a_result_that_cannot_be_sent_is_said_at_both_ends(
-    caplog: pytest.LogCaptureFixture,
+    form: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with pytest.raises(pb.InsecureJelly, match="builtins.object"):
-        call("unsendable")
+        call(form)
     assert "builtins.object" in caplog.text
+
+
+@pytest.mark.parametrize("form", ["huge", "huge_deferred"])
+def test_a_result_that_is_too_large_is_said_at_both_ends(
+    form: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(pb.BananaError, match="655361 bytes"):
+        call(form)
+    assert "655361 bytes" in caplog.text
 
 
 def test_tracebacks_travel_where_they_are_asked_for(caplog: pytest.LogCaptureFixture) -> None:

@@ -175,6 +175,58 @@ def test_one_class_that_is_both(security: SecurityOptions) -> None:
     assert type(copy.part[0]) is Symmetric
 
 
+def test_copy_is_made_by_new_without_arguments(security: SecurityOptions) -> None:
+    class Allocated(pb.Copyable, pb.RemoteCopy):
+        def __new__(cls, *args: Any, **kw: Any) -> Any:
+            made = super().__new__(cls)
+            made.given = (args, kw)
+            return made
+
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+        def getStateToCopy(self) -> dict[str, Any]:
+            return {"value": self.value}
+
+    security.setUnjellyableForClass(Allocated, Allocated)
+    copy = pair_of(Allocated(5), security).call("get")
+    assert vars(copy) == {"given": ((), {}), "value": 5}
+
+
+@pytest.mark.parametrize("answer", [True, False], ids=["answer", "argument"])
+def test_state_may_be_asked_for_while_calls_are_made(
+    security: SecurityOptions, answer: bool
+) -> None:
+    """What runs while one message is written may write others, with references of their own."""
+    thing, lent = pb.Referenceable(), pb.Referenceable()
+    requests: list[int] = []
+
+    class Calling(pb.Copyable):
+        def getStateToCopy(self) -> dict[str, Any]:
+            requests.append(far[0].callRemote("echo", [lent, thing]))
+            return {"thing": thing}
+
+    security.setUnjellyableForClass(Calling, RemotePond)
+    values = [thing, Calling(), thing]
+    pair = pair_of(values, security)
+    sender, far = pair.client, [pair.client.root()]
+    if answer:
+        pair.call("put", Root())
+        sender, far = pair.server, seen_in(pair)
+        first, copy, second = pair.call("get")
+    else:
+        pair.call("put", values)
+        first, copy, second = seen_in(pair)[0]
+    assert first is second is copy.thing
+    (request,) = requests
+    assert sender.results.pop(request) == [lent, thing]
+    del first, copy, second
+    far.clear()
+    seen_in(pair).clear()
+    pair.collect()
+    assert sender.lent() == {} and not sender.broker.pending
+
+
 def test_received_copy_is_not_sent_on_by_itself(security: SecurityOptions) -> None:
     security.setUnjellyableForClass(Pond, RemotePond)
     pair = pair_of(None, security)
@@ -396,6 +448,20 @@ def test_copyable_error_travels_as_itself_to_the_server_too(security: SecurityOp
     with pytest.raises(RemoteSurprise) as caught:
         pair.call_on(ref, "get")
     assert caught.value.depth == 3  # type: ignore[attr-defined]
+
+
+def test_error_of_an_allowed_class_travels_as_itself(security: SecurityOptions) -> None:
+    class Allowed(Exception):
+        pass
+
+    sent = Allowed("boom")
+    sent.depth = 3  # type: ignore[attr-defined]
+    with pytest.raises(pb.RemoteError, match="boom"):
+        pair_of(sent, security).call("get")
+    security.allowInstancesOf(Allowed)
+    with pytest.raises(Allowed) as caught:
+        pair_of(sent, security).call("get")
+    assert type(caught.value) is Allowed and caught.value.depth == 3  # type: ignore[attr-defined]
 
 
 def test_copyable_error_whose_state_cannot_be_sent(security: SecurityOptions) -> None:

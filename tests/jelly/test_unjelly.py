@@ -276,6 +276,23 @@ def test_an_instance_inside_the_tuple_that_it_holds() -> None:
     assert made[0].around is made
 
 
+@pytest.mark.parametrize(
+    "kind", [set, frozenset, lambda inside: {inside[0]: 1}], ids=["set", "frozenset", "key"]
+)
+def test_an_instance_inside_what_hashes_it(kind: Callable[[list[Plain]], Any]) -> None:
+    inside = Plain()
+    around = inside.around = kind([inside])  # type: ignore[attr-defined]
+    security = allowing(Plain)
+    for start in (around, inside):
+        tree = decode(encode(jelly(start, security=security)))
+        made: Any = unjelly(tree, security=security)
+        copy = made if start is inside else next(iter(made))
+        assert type(copy) is Plain and type(copy.around) is type(around)
+        assert start is inside or copy.around is made
+        (member,) = copy.around
+        assert member is copy and copy in copy.around
+
+
 # Sharing and cycles
 
 

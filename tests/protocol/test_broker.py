@@ -441,12 +441,15 @@ def test_any_true_item_asks_for_an_answer(pair: BrokerPair, wants: Any, answers:
     assert bool(pair.server.output()) is bool(answers)
 
 
-def test_an_unknown_command_is_answered(pair: BrokerPair) -> None:
-    pair.server.feed(encode([b"frobnicate", 1]))
-    assert decode(pair.server.output()) == [b"didNotUnderstand", b"frobnicate"]
-    assert pair.server.events[-1] == NotUnderstood(b"frobnicate", by_peer=False)
-    pair.client.feed(encode([b"didNotUnderstand", b"frobnicate"]))
-    assert pair.client.events[-1] == NotUnderstood(b"frobnicate", by_peer=True)
+@pytest.mark.parametrize(
+    ("command", "shown"), [(b"frobnicate", b"frobnicate"), (b"\xff\xfe", "\ufffd\ufffd".encode())]
+)
+def test_an_unknown_command_is_answered(pair: BrokerPair, command: bytes, shown: bytes) -> None:
+    pair.server.feed(encode([command, 1]))
+    assert decode(pair.server.output()) == [b"didNotUnderstand", command]
+    assert pair.server.events[-1] == NotUnderstood(command, by_peer=False)
+    pair.client.feed(encode([b"didNotUnderstand", command]))
+    assert pair.client.events[-1] == NotUnderstood(shown, by_peer=True)
     assert pair.call("echo", 1) == 1
 
 

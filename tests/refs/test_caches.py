@@ -165,6 +165,16 @@ def test_observer_after_the_copy_was_let_go(lake: Lake) -> None:
         observer.callRemote("moved", 1)
 
 
+def test_update_that_the_copy_does_not_know(lake: Lake) -> None:
+    copy = lake.call(1, "give", 0)
+    request = lake.pools[0].ducks[0].observers[0].callRemote("nothing", 1)
+    lake.settle()
+    failure = lake.pair.server.results[request]
+    assert failure.check(pb.NoSuchMethod) is pb.NoSuchMethod
+    assert failure.getErrorMessage() == "No such method: observe_nothing"
+    assert copy.where == 0
+
+
 def test_message_that_cannot_be_sent_is_not_observed(lake: Lake) -> None:
     with pytest.raises(pb.InsecureJelly, match="instances of builtins.object"):
         lake.call(1, "unsendable", 0)

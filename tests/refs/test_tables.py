@@ -215,6 +215,19 @@ def test_two_messages_may_be_encoded_at_once(tables: Tables) -> None:
     assert set(tables.counts()).isdisjoint(luids)
 
 
+def test_an_object_has_one_luid_in_a_message_whatever_happens_meanwhile(tables: Tables) -> None:
+    thing, other = Thing(), Thing()
+    tables.send(other)
+    outer = tables.loan()
+    first = [outer.lend(thing), outer.lend(other)]
+    tables.send(thing)  # another message, which is sent before this one
+    tables.release(1)
+    assert [outer.lend(thing), outer.lend(other)] == first
+    outer.commit()
+    assert tables.counts() == {first[0]: 2, 1: 2, 3: 1}
+    assert tables.find(first[0]) is tables.find(3) is thing and tables.find(1) is other
+
+
 # Limits
 
 
