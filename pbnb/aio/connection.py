@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from ..cred import Session
-from ..errors import DeadReferenceError, Error, PBConnectionLost
+from ..errors import BananaError, DeadReferenceError, Error, InsecureJelly, PBConnectionLost
 from ..failure import Failure, shown
 from ..flavors import Referenceable, Root, Serializable
 from ..jelly.extras import ABOUT_NAME, PeerNotAsked, types_in
@@ -50,7 +50,7 @@ from .address import format_address, numeric_address
 from .calls import CallLog, reason, user_of
 from .control import Control
 from .deadlines import Deadlines, exceeded, seconds_for
-from .deferred import Deferred
+from .deferred import Deferred, fail
 from .dispatch import run_call
 from .flow import Flow
 from .liveness import Liveness
@@ -138,6 +138,7 @@ class Connection(asyncio.Protocol):
         self._root = root
         self._opened = opened
         self._ended = ended
+        self._awaiting: list[Callable[[], object]] = []
         self._watchers: list[tuple[RemoteReference | None, Callable[..., object]]] = []
         # What the peer has logged in to, by what tells apart the objects that it was given for it.
         self._sessions: dict[Hashable, list[Session]] = {}
@@ -261,6 +262,7 @@ class Connection(asyncio.Protocol):
         Raises:
             DeadReferenceError: The connection has ended.
         """
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         self._check(kw)
         seconds = seconds_for(ref.deadline, self._limits.call_seconds)
         send = partial(self.machine.call, ref, name, args, kw)
@@ -292,10 +294,11 @@ class Connection(asyncio.Protocol):
             pending = send()
         except DeadReferenceError:
             raise
-        except Exception as error:  # from jelly, banana, or the state of the user's objects
-            failed: Deferred[Any] = Deferred()
-            failed.errback(Failure.of(error))
-            return failed
+        except (InsecureJelly, BananaError) as error:
+            # Their text says what cannot be sent; the frames of the serializer add nothing.
+            return fail(error.with_traceback(None))
+        except Exception as error:  # from the state of the user's objects
+            return fail(error)
         assert pending is not None
         waiter: Deferred[Any] = Deferred(_Canceller(self, pending))
         self.await_answer(pending, waiter, seconds)
@@ -350,6 +353,7 @@ class Connection(asyncio.Protocol):
         self._write_soon()
 
     def _check(self, kw: dict[str, Any]) -> None:
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         if self.lost or self.machine.broken:
             raise DeadReferenceError(f"Calling Stale Broker: the connection to {self.peer} ended")
         if not kw:
@@ -391,6 +395,16 @@ class Connection(asyncio.Protocol):
             self._watchers.remove((ref, callback))
 
     # What users ask for
+
+    def notifyOnConnect(self, callback: Callable[[], object]) -> None:
+        """Runs a callback, without arguments, when the connection is open; at once where it is.
+
+        Before that there is a connection only in `Root.rootObject`.
+        """
+        if self.machine.dialect is None:
+            self._awaiting.append(callback)
+        else:
+            _shielded(callback)
 
     def notifyOnDisconnect(self, callback: Callable[[], object]) -> None:
         """Runs a callback, without arguments, when the connection ends."""
@@ -704,6 +718,9 @@ class Connection(asyncio.Protocol):
     def _on_opened(self, event: Opened) -> None:
         self.liveness.opened(self._guarded)
         self._opened(self)
+        awaiting, self._awaiting = self._awaiting, []
+        for callback in awaiting:
+            _shielded(callback)
 
     def _on_call(self, event: CallReceived) -> None:
         self.calls_received += 1

@@ -414,6 +414,7 @@ class Deferred(Generic[T]):
                 # Whoever waited in a closed loop waits no more.
 
     def __await__(self) -> Generator[Any, None, T]:
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was awaited)
         if not self._idle:
             self._asyncio_future_blocking = True
             yield self
@@ -435,6 +436,7 @@ class Deferred(Generic[T]):
         Raises:
             asyncio.InvalidStateError: If there is no result yet.
         """
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was awaited)
         if not self._settled:
             raise asyncio.InvalidStateError("the result has not arrived")
         if isinstance(self._result, Failure):

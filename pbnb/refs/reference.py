@@ -67,6 +67,7 @@ class RemoteReference:
         Raises:
             DeadReferenceError: The connection has ended.
         """
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         return self.broker.call(self, _text(_name), args, kw)
 
     def remote_only(self, _name: str | bytes, /, *args: Any, **kw: Any) -> None:
@@ -82,6 +83,7 @@ class RemoteReference:
             InsecureJelly: An argument may not be sent.
             BananaError: An argument does not fit the wire.
         """
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         self.broker.call_only(self, _text(_name), args, kw)
 
     def remoteMethod(self, name: str) -> RemoteMethod:

@@ -394,3 +394,14 @@ def test_reloading_starts_anew(new_kernel: Callable[..., Kernel]) -> None:
     kernel.run("%reload_ext pbnb")
     assert kernel.run("%pb_status").stdout == "serving nothing\nconnected to nothing\n"
     kernel.run("%pb_serve Echoer() --name foo\nref = %pb_connect foo")
+
+
+@pytest.mark.parametrize("call", ["'nothing'", "'echo', object()", "'echo'"])
+def test_the_traceback_of_a_call_shows_the_cell_and_little_else(kernel: Kernel, call: str) -> None:
+    kernel.run("server = %pb_serve Echoer() --name short\nref = %pb_connect short")
+    cell = kernel.attempt(f"await ref.callRemote({call})")
+    text = re.sub(r"\x1b\[[0-9;]*m", "", cell.traceback)
+    files = [line for line in text.splitlines() if line.startswith("File ")]
+    assert "callRemote" in text
+    assert len(files) <= 1
+    kernel.run("%pb_stop short")
