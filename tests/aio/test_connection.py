@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import threading
+import traceback
 import weakref
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 import pbnb as pb
 from pbnb.aio.connection import Connection
-from pbnb.wire.banana import encode
+from pbnb.wire.banana import Decoder, encode
+from tests.support.lake import Duck, RemoteDuck
 from tests.support.serving import served, tables, until
 
 
@@ -69,6 +71,84 @@ def test_many_calls_in_flight_are_answered_in_order() -> None:
             return await asyncio.gather(*(ref.callRemote("echo", n) for n in range(1000)))
 
     assert asyncio.run(main()) == list(range(1000))
+
+
+class Wire(asyncio.Transport):
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = bytearray()
+
+    def writelines(self, parts: Any) -> None:
+        self.write(b"".join(parts))
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return default
+
+
+def test_calls_of_one_segment_run_one_after_another() -> None:
+    order: list[int] = []
+    depths: list[int] = []
+
+    class Counter(pb.Root):
+        def remote_count(self, number: int) -> None:
+            order.append(number)
+            depths.append(len(list(traceback.walk_stack(None))))
+            if number == 50:
+                # As a nested event loop does in a method that waits.
+                connection.data_received(call(100))
+                assert order[-1] == 100
+
+    def call(number: int) -> bytes:
+        args = [b"tuple", number]
+        return encode([b"message", number, b"root", b"count", 1, args, [b"dictionary"]])
+
+    wire = Wire()
+    connection = Connection(listening=True, root=Counter())
+
+    async def main() -> None:
+        connection.connection_made(wire)
+        connection.data_received(encode(b"pb", None))
+        wire.written.clear()
+        connection.data_received(b"".join(map(call, range(100))))
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+    assert order == [*range(101)]
+    assert len(set(depths[:51])) == len(set(depths[51:])) == 1
+    answers = Decoder()
+    answers.feed(bytes(wire.written))
+    numbers = [answers.next()[1] for _ in order]  # type: ignore[index]
+    assert numbers == [*range(50), *range(51, 101), 50]
+
+
+def test_a_peer_with_many_calls_does_not_keep_others_waiting() -> None:
+    heard = 0
+
+    class Counter(pb.Root):
+        def remote_count(self) -> None:
+            nonlocal heard
+            heard += 1
+
+        def remote_heard(self) -> int:
+            return heard
+
+    async def main() -> None:
+        async with served(Counter()) as (server, ref):
+            _, writer = await asyncio.open_connection(server.host, server.port)
+            call = [b"message", 1, b"root", b"count", 0, [b"tuple"], [b"dictionary"]]
+            many = 30_000
+            writer.write(encode(b"pb", None) + encode(call) * many)
+            meanwhile = await ref.callRemote("heard")
+            assert meanwhile < many
+            await until(lambda: heard == many)
+            writer.close()
+
+    asyncio.run(main())
 
 
 def test_a_call_without_an_answer_leaves_nothing_pending() -> None:
@@ -215,6 +295,84 @@ def test_who_asked_is_told_once_of_the_end() -> None:
 
     asyncio.run(main())
     assert sorted(map(str, told)) == ["True", "True", "broker", "late"]
+
+
+def test_callbacks_of_the_end_may_ask_to_be_told_too() -> None:
+    told: list[str] = []
+
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            broker = ref.broker
+
+            def again(_: object = None) -> None:
+                told.append("first")
+                broker.notifyOnDisconnect(lambda: told.append("second"))
+                ref.notifyOnDisconnect(lambda _: told.append("third"))
+
+            ref.notifyOnDisconnect(again)
+            broker.notifyOnDisconnect(lambda: told.append("last"))
+            await broker.close()
+
+    asyncio.run(main())
+    assert told == ["first", "second", "third", "last"]
+
+
+def test_who_asked_is_told_once_of_the_opening(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Any] = []
+
+    class Doorman(Desk):
+        def rootObject(self, broker: Any) -> pb.Referenceable:
+            broker.notifyOnConnect(lambda: 1 / 0)
+            broker.notifyOnConnect(lambda: told.append(broker.machine.dialect))
+            assert told == []
+            return self
+
+    async def main() -> None:
+        async with served(Doorman()) as (server, ref):
+            assert await ref.callRemote("echo", 1) == 1
+            assert told == ["pb"]
+            for broker in (server.connections[0], ref.broker):
+                broker.notifyOnConnect(lambda: told.append("at once"))
+        assert told == ["pb", "at once", "at once"]
+
+    asyncio.run(main())
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_observing_ends_once_with_the_connection(caplog: pytest.LogCaptureFixture) -> None:
+    class Clumsy(Duck):
+        def stoppedObserving(self, perspective: Any, observer: Any) -> None:
+            super().stoppedObserving(perspective, observer)
+            raise ZeroDivisionError("after that")
+
+    security = pb.SecurityOptions()
+    security.allowBasicTypes()
+    security.setUnjellyableForClass(Duck, RemoteDuck)
+    security.setUnjellyableForClass(Clumsy, RemoteDuck)
+    ducks = [Clumsy(), Duck()]
+
+    class Pond(pb.Root):
+        def remote_ducks(self) -> list[Duck]:
+            return ducks
+
+    async def main() -> None:
+        async with await pb.serve(Pond()) as server:
+            root = await pb.connect(server.address, security=security)
+            copies = await root.callRemote("ducks")
+            ducks[1].move()
+            await until(lambda: copies[1].where == 1)
+            assert [len(duck.observers) for duck in ducks] == [1, 1]
+            server.connections[0].abort()
+            await until(lambda: root.broker.lost)
+            copies.clear()
+            gc.collect()
+            await until(lambda: not server.connections)
+
+    asyncio.run(main())
+    # A second time would be a ValueError.
+    assert [duck.observers for duck in ducks] == [[], []]
+    assert caplog.text.count("ZeroDivisionError: after that") == 1
+    assert "ValueError" not in caplog.text
 
 
 def test_a_callback_that_fails_does_not_keep_the_others_from_being_told(
