@@ -13,7 +13,8 @@ One kernel serves an object, another connects and calls it::
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from . import jelly
 from .aio.address import parse_address
@@ -76,6 +77,7 @@ from .wire import banana
 if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
+    from .notebook.binding import Binding
     from .notebook.widgets import PanelWidget
 
 __all__ = [
@@ -135,6 +137,7 @@ __all__ = [
     "ViewPoint",
     "Viewable",
     "banana",
+    "bind",
     "checkers",
     "connect",
     "deadline",
@@ -152,6 +155,7 @@ __all__ = [
     "setUnjellyableForClassTree",
     "show",
     "unload_ipython_extension",
+    "view",
 ]
 
 __version__ = "0.1.0"
@@ -192,3 +196,30 @@ def show(shown: Server | Connection | RemoteReference) -> PanelWidget:
     from .notebook import showing
 
     return showing.show(shown)
+
+
+def bind(
+    cache: RemoteCache, field: str, widget: Any, send: Callable[[Any], Any] | None = None
+) -> Binding:
+    """Keeps a widget and a field of a live copy in step, both ways where `send` is given.
+
+    Args:
+        cache: The copy.
+        field: The name of its attribute.
+        widget: Any widget of ipywidgets with a ``value``.
+        send: Tells the owner of each new value, such as ``ref.remoteMethod("set_gain")``.
+    """
+    from .notebook import binding
+
+    return binding.bind(cache, field, widget, send)
+
+
+def view(cache: RemoteCache) -> Any:
+    """Returns a widget that shows the fields of a live copy, and follows their changes.
+
+    Args:
+        cache: The copy.
+    """
+    from .notebook import binding
+
+    return binding.view(cache)

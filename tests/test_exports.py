@@ -37,7 +37,7 @@ PUBLIC = {
     *("ProtocolError", "DeadReferenceError", "LocalProtocolError", "RemoteProtocolError"),
     *("LimitExceeded", "BananaError", "InsecureJelly"),
     # looking at it
-    *("show",),
+    *("show", "bind", "view"),
     # the wire
     *("banana", "jelly", "SecurityOptions", "global_security"),
 }

@@ -56,6 +56,8 @@ LATE = {
     # ipywidgets is not everywhere, and nothing else needs it.
     ("pbnb/notebook/magics.py", "_log_widget"),
     ("pbnb/__init__.py", "show"),
+    ("pbnb/__init__.py", "bind"),
+    ("pbnb/__init__.py", "view"),
     ("pbnb/notebook/showing.py", "panel_of"),
     ("pbnb/notebook/showing.py", "panel_of_all"),
 }

@@ -506,7 +506,8 @@ class Connection(asyncio.Protocol):
     def _pending_rows(self) -> Iterator[CallRow]:
         for call in list(self.machine.pending.values()):
             method, target = shown(call.name, 80), target_of(call.ref)
-            yield CallRow(call.request_id, False, method, target, call.since, None)
+            until = self._deadlines.of(call)
+            yield CallRow(call.request_id, False, method, target, call.since, until)
         for task, event, since in self.running():
             method, target = shown(event.name, 80), target_of(event.target)
             yield CallRow(id(task), True, method, target, since, None)

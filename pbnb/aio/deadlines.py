@@ -109,6 +109,15 @@ class Deadlines:
         if when < self._rings_at:
             self._arm(when, loop)
 
+    def of(self, call: PendingCall) -> float | None:
+        """Returns when a call will be given up, or None where it has no deadline.
+
+        Args:
+            call: The call.
+        """
+        entry = self._calls.get(call.request_id)
+        return None if entry is None else entry[0]
+
     def clear(self) -> None:
         """Forgets all of them: the connection has ended."""
         self._calls.clear()

@@ -3,8 +3,8 @@
 const ROW = 24; // pixels, as in panel.css
 const TABS = ["peers", "lent", "borrowed", "caches", "pending", "log"];
 const NUMBERS = new Set(["count", "in", "out", "calls in", "calls out", "luid", "took", "trip"]);
-const LOW = new Set(["calls in", "calls out", "trip", "holder", "deadline", "user", "time", "side"]);
-const LOWER = new Set(["way", "here", "peer", "target"]);
+const LOW = new Set(["calls in", "calls out", "trip", "deadline", "user", "time", "side"]);
+const LOWER = new Set(["way", "here", "holder", "peer", "target"]);
 const ACTIONS = {
   peers: ["disconnect", "Disconnect", true],
   borrowed: ["release", "Release", true],

@@ -220,3 +220,20 @@ def test_the_table_is_swept_of_what_was_answered() -> None:
         table.clear()
 
     asyncio.run(main())
+
+
+def test_a_snapshot_says_when_a_call_will_be_given_up() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            with pb.deadline(60):
+                limited = ref.callRemote("never")
+            unlimited = ref.callRemote("never")
+            now = asyncio.get_running_loop().time()
+            first, second = ref.broker.snapshot().pending
+            assert now < first.deadline <= now + 60 and second.deadline is None
+            for each in (limited, unlimited):
+                each.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await each
+
+    asyncio.run(main())
