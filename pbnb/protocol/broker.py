@@ -380,8 +380,9 @@ class Broker:
             if not self.refs.caches.refuse(luid, self.refs.limit):
                 del copied[luid]
         for luid, count in copied.items():
-            for _ in range(count - kept.get(luid, 0)):
-                self._send([b"decache", luid])
+            if self.refs.caches.has(luid):
+                for _ in range(count - kept.get(luid, 0)):
+                    self._send([b"decache", luid])
 
     # Messages of the peer's
 

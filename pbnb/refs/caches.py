@@ -283,6 +283,10 @@ class Caches:
             entry.master = None
         return True
 
+    def has(self, luid: int) -> bool:
+        """Returns whether the peer has sent a copy of that luid, let in or not."""
+        return luid in self._local
+
     def received(self, luid: object) -> RemoteCache:
         """Returns the alias of a copy that the peer has sent, and counts the sending.
 

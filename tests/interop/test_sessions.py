@@ -1,4 +1,4 @@
-"""Every recorded session, replayed against each of our ends.
+"""The sessions of the documented examples, replayed against each of our ends.
 
 In the recordings Twisted, on Python 2 or 3, was at both ends of a real connection. Here one end
 is pbnb, with the example's own behaviour, and the other end is the recording: its bytes come in
@@ -14,7 +14,6 @@ bytes are compared by what they say. Connections that died then of a fault live 
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Callable
 from typing import Any
 
@@ -23,37 +22,11 @@ import pytest
 import pbnb as pb
 from pbnb.aio.connection import Connection
 from pbnb.wire.banana import NEED_DATA, PB_WORDS, Decoder
+from tests.support.replay import Wire, settle
 from tests.support.vectors import load, session_names
 
 NAMES = ["pbsimple", "pb1", "pb2", "pb3", "exc_broken", "exc_broken2"]
 SESSIONS = [name for name in session_names() if name.split(".")[0] in NAMES]
-
-
-class Wire(asyncio.Transport):
-    """A transport that keeps what is written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.written = bytearray()
-        self.protocol: Any = None
-        self.closed = False
-
-    def write(self, data: Any) -> None:
-        self.written += data
-
-    def writelines(self, parts: Any) -> None:
-        self.written += b"".join(parts)
-
-    def close(self) -> None:
-        if not self.closed:
-            self.closed = True
-            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, None)
-
-    def is_closing(self) -> bool:
-        return self.closed
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return ("recording", 1) if name == "peername" else default
 
 
 # The examples, as objects of ours. Their classes have the names that travelled in the errors.
@@ -158,14 +131,6 @@ CLIENTS: dict[str, Callable[[Any, Callable[[str], Any]], None]] = {
     "exc_broken": play_exc("broken"),
     "exc_broken2": play_exc("broken2"),
 }
-
-
-async def settle() -> None:
-    for _ in range(6):
-        await asyncio.sleep(0)
-    gc.collect()
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 async def replay(session: str, ours: str, step: int) -> tuple[bytes, bytes, Connection]:
