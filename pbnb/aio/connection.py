@@ -53,6 +53,7 @@ from .deadlines import Deadlines, exceeded, seconds_for
 from .deferred import Deferred, fail
 from .dispatch import run_call
 from .flow import Flow
+from .here import Here
 from .liveness import Liveness
 from .logged import Warnings
 from .turns import Running, Turns
@@ -163,6 +164,7 @@ class Connection(asyncio.Protocol):
         self._loop: asyncio.AbstractEventLoop
         self._transport: asyncio.Transport
         self._closed: asyncio.Future[None]
+        self._here: Here
 
     # asyncio.Protocol
 
@@ -179,6 +181,7 @@ class Connection(asyncio.Protocol):
         name = transport.get_extra_info("peername")
         self.peer = format_address(*name[:2]) if isinstance(name, tuple) else str(name or "a peer")
         self.channel = _channel(transport.get_extra_info("sockname") if self._listening else name)
+        self._here = Here(transport.get_extra_info("sockname"), name)
         if self._root is not None:
             self.machine.refs.named[ROOT] = self._root.rootObject(self)
         self._flush()
@@ -204,6 +207,7 @@ class Connection(asyncio.Protocol):
         self.lost = True
         cause = self.error or exc
         self.liveness.end()
+        self._here.ended()
         self.turns.clear()
         self._deadlines.clear()
         ended = self.machine.close()
@@ -314,6 +318,7 @@ class Connection(asyncio.Protocol):
         """
         pending.waiter = waiter
         pending.since = self._loop.time()
+        self._here.called(pending.request_id)
         self.calls_sent += 1
         if seconds != math.inf:
             self._deadlines.add(pending, seconds, self._loop)
@@ -668,7 +673,10 @@ class Connection(asyncio.Protocol):
 
     def run(self, call: CallReceived) -> object | None:
         """Runs a method whose turn has come."""
-        return run_call(self, call)
+        context = self._here.context_of(call.request_id)
+        if context is None:
+            return run_call(self, call)
+        return context.run(run_call, self, call)
 
     def warn(self, level: int, text: str, *args: object) -> None:
         """Logs a line about the peer, unless there were too many."""
@@ -718,6 +726,7 @@ class Connection(asyncio.Protocol):
 
     def _on_opened(self, event: Opened) -> None:
         self.liveness.opened(self._guarded)
+        self._here.opened()
         self._opened(self)
         awaiting, self._awaiting = self._awaiting, []
         for callback in awaiting:
@@ -737,12 +746,14 @@ class Connection(asyncio.Protocol):
     def _on_answer(self, event: AnswerReceived) -> None:
         if self._log is not None:
             self._log.answered(event.call)
+        self._here.answered(event.call.request_id)
         waiter, event.call.waiter = event.call.waiter, None
         if waiter is not None:
             waiter.callback(event.value)
 
     def _on_error(self, event: ErrorReceived) -> None:
         self.calls.answered(event.call, reason(event.failure))
+        self._here.answered(event.call.request_id)
         waiter, event.call.waiter = event.call.waiter, None
         if waiter is not None:
             waiter.errback(event.failure)

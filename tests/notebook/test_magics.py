@@ -405,3 +405,10 @@ def test_the_traceback_of_a_call_shows_the_cell_and_little_else(kernel: Kernel, 
     assert "callRemote" in text
     assert len(files) <= 1
     kernel.run("%pb_stop short")
+
+
+def test_a_call_from_the_same_kernel_prints_under_the_calling_cell(kernel: Kernel) -> None:
+    kernel.run("class Sayer(pb.Root):\n    def remote_say(self, text):\n        print(text)")
+    kernel.run("server = %pb_serve Sayer() --name sayer\nref = %pb_connect sayer")
+    assert kernel.run('await ref.callRemote("say", "here")').stdout == "here\n"
+    kernel.run("%pb_stop sayer")
