@@ -171,6 +171,21 @@ class Jellyable(Serializable):
 class Unjellyable:
     """An object that restores itself. ``__init__`` is not called for it."""
 
+    def unjellyFor(self, unjellier: Any, jellyList: list[Any]) -> Any:
+        """Restores this object from its expression: by default from the state in it.
+
+        Override it where the peer's ``jellyFor`` says more than a type and a state.
+
+        Args:
+            unjellier: Has ``unjelly(part)``, which returns the value of a part.
+            jellyList: The expression, the type first.
+
+        Returns:
+            This object.
+        """
+        self.setStateFor(unjellier, unjellier.unjelly(jellyList[1]))
+        return self
+
     def setStateFor(self, unjellier: Any, state: Any) -> None:
         """Takes the state that arrived: by default, a dict of attributes.
 

@@ -100,6 +100,8 @@ def read_registered(
     """Returns the object of a type that the security options have registered."""
     if isinstance(maker, type) and issubclass(maker, RemoteCache):
         return _read_cacheable(u, maker, tree, promise)
+    if isinstance(maker, type) and _restores_itself(maker):
+        return _read_unjellyable(u, maker, tree, promise)
     if len(tree) != 2:
         raise InsecureJelly(f"malformed {shown_tag(tree[0])}: a copy is made of its type and state")
     if not isinstance(maker, type):
@@ -118,6 +120,44 @@ def read_registered(
         )
     u.finish(made)
     return made
+
+
+def _restores_itself(cls: type) -> bool:
+    return issubclass(cls, Unjellyable) and cls.unjellyFor is not Unjellyable.unjellyFor
+
+
+def _read_unjellyable(
+    u: Unjellier, cls: type[Unjellyable], tree: list[Tree], promise: Promise | None
+) -> Unjellyable:
+    made = cls.__new__(cls)
+    u.keep(promise, made)
+    restored: object = made.unjellyFor(_Parts(u, cls), tree)
+    if restored is not made:
+        raise InsecureJelly(f"{cls.__name__}.unjellyFor has to return the object that it restores")
+    u.finish(made)
+    return made
+
+
+class _Parts:
+    """What an object that restores itself reads its parts with.
+
+    Attributes:
+        perspective: The avatar that the expression is read for, or None.
+    """
+
+    def __init__(self, u: Unjellier, cls: type) -> None:
+        self.perspective = u.perspective
+        self._u = u
+        self._cls = cls
+
+    def unjelly(self, tree: Tree) -> Any:
+        """Returns the value of a part."""
+        (value,) = self._u.known([self._u.unjelly(tree)])
+        if self._u.is_promise(value):
+            raise InsecureJelly(
+                f"a part of this {self._cls.__name__} refers to what comes after it"
+            )
+        return value
 
 
 def _read_cacheable(

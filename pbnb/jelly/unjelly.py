@@ -293,6 +293,10 @@ class Unjellier:
             self.when(items[index], partial(put, index))
         return made if not made.known else made.value
 
+    def is_promise(self, value: object) -> bool:
+        """Returns whether a value is not known yet."""
+        return type(value) is Promise
+
     def has_references(self) -> bool:
         """Returns whether any was met so far; without them there are no promises."""
         return bool(self._numbered)

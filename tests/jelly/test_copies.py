@@ -611,6 +611,80 @@ def test_default_state_of_a_jellyable_is_its_attributes(security: SecurityOption
     assert type(copy) is Plain and copy.me is copy
 
 
+class Pairs(pb.Jellyable, pb.Unjellyable):
+    """Says itself what is sent: each key and value, one after another."""
+
+    def __init__(self, **parts: Any) -> None:
+        self.parts = parts
+
+    def jellyFor(self, jellier: Jellier) -> Any:
+        flat = [item for pair in self.parts.items() for item in pair]
+        return [tag(type(self)), *map(jellier.jelly, flat)]
+
+    def unjellyFor(self, unjellier: Any, jellyList: list[Any]) -> Any:
+        items = list(map(unjellier.unjelly, jellyList[1:]))
+        self.parts = dict(zip(items[::2], items[1::2], strict=True))
+        self.read_for = unjellier.perspective
+        return self
+
+
+def test_unjellyable_that_reads_its_expression(security: SecurityOptions) -> None:
+    security.setUnjellyableForClass(Pairs, Pairs)
+    pair = pair_of(None, security)
+    sent = Pairs(one=1, two=[b"2"], many=Pairs())
+    sent.parts["me"] = [sent]
+    copy = pair.call("echo", sent)
+    assert type(copy) is Pairs and copy.parts.keys() == sent.parts.keys()
+    assert copy.parts["two"] == [b"2"] and copy.parts["many"].parts == {}
+    assert copy.parts["me"][0] is copy and copy.read_for is None
+    assert len(jelly(Pairs(a=1, b=2))) == 5  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("rest", "says"),
+    [
+        ([b"a"], "could not be restored"),
+        ([b"a", [b"frobnicate"]], "frobnicate is not allowed here"),
+        ([b"a", [b"dereference", 7]], "a part of this Pairs refers to what comes after it"),
+        ([b"a", [b"tuple", [b"dereference", 7]]], "a part of this Pairs refers to what comes"),
+    ],
+)
+def test_unjellyable_whose_expression_makes_no_sense(
+    security: SecurityOptions, rest: Any, says: str
+) -> None:
+    security.setUnjellyableForClass(Pairs, Pairs)
+    pair = pair_of(None, security)
+    args = [b"tuple", [b"list", [tag(Pairs), *rest], [b"reference", 7, [b"list"]]]]
+    message = [b"message", 5, b"root", b"put", 1, args, [b"dictionary"]]
+    pair.server.feed(pb.banana.encode(message))
+    answer: Any = pb.banana.decode(pair.server.output())
+    assert answer[:2] == [b"error", 5]
+    with pytest.raises(pb.InsecureJelly, match=says):
+        unjelly(answer[2]).raiseException()
+    assert pair.call("echo", 1) == 1
+
+
+def test_unjellyable_that_returns_something_else(security: SecurityOptions) -> None:
+    class Other(pb.Unjellyable):
+        def unjellyFor(self, unjellier: Any, jellyList: list[Any]) -> Any:
+            return jellyList
+
+    security.setUnjellyableForClass("other", Other)
+    with pytest.raises(pb.InsecureJelly, match="Other.unjellyFor has to return the object"):
+        unjelly([b"other", 1], security=security)
+
+
+def test_default_of_unjelly_for_is_the_state(security: SecurityOptions) -> None:
+    class More(pb.Unjellyable):
+        def unjellyFor(self, unjellier: Any, jellyList: list[Any]) -> Any:
+            assert super().unjellyFor(unjellier, jellyList) is self
+            return self
+
+    security.setUnjellyableForClass("more", More)
+    made = unjelly([b"more", [b"dictionary", [[b"unicode", b"x"], 1]]], security=security)
+    assert vars(made) == {"x": 1}
+
+
 def test_copied_failure_is_no_copyable(security: SecurityOptions) -> None:
     failure = CopiedFailure(type="far.Away", value="v", traceback="", parents=["far.Away"])
     got = unjelly(jelly(failure))
