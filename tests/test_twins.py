@@ -9,9 +9,17 @@ import pytest
 HERE = Path(__file__).parent
 SOURCES = HERE.parent / "pbnb"
 
-# Tests of the whole: of the tree's own shape, and of pbnb against real Twisted processes.
-OF_THE_WHOLE = {"test_layers.py", "test_twins.py", "test_exports.py", "test_readme.py"}
-WITHOUT_TWINS = "interop"
+# Tests of the whole: of the tree's own shape, of what is in it besides pbnb, and of pbnb against
+# real Twisted processes.
+OF_THE_WHOLE = {
+    "test_binder.py",
+    "test_exports.py",
+    "test_layers.py",
+    "test_notebooks.py",
+    "test_readme.py",
+    "test_twins.py",
+}
+WITHOUT_TWINS = {"interop", "attacks", "failures"}
 
 
 def twin_of(source: Path) -> Path:
@@ -33,7 +41,7 @@ def present(tests: Path) -> set[Path]:
     return {
         path
         for path in found
-        if path.parts[0] != WITHOUT_TWINS and path.as_posix() not in OF_THE_WHOLE
+        if path.parts[0] not in WITHOUT_TWINS and path.as_posix() not in OF_THE_WHOLE
     }
 
 
