@@ -83,7 +83,14 @@ class Kernel:
     def pid(self) -> int:
         return int(self.manager.provisioner.pid)  # type: ignore[union-attr, attr-defined]
 
-    def send(self, code: str, subshell: str | None = None, *, stdin: bool = False) -> str:
+    def send(
+        self,
+        code: str,
+        subshell: str | None = None,
+        *,
+        stdin: bool = False,
+        stop_on_error: bool = True,
+    ) -> str:
         """Sends a cell and returns its number, without waiting for it."""
         request = {
             "code": code,
@@ -91,7 +98,7 @@ class Kernel:
             "store_history": True,
             "user_expressions": {},
             "allow_stdin": stdin,
-            "stop_on_error": True,
+            "stop_on_error": stop_on_error,
         }
         message = self.client.session.msg("execute_request", request)
         message["header"]["subshell_id"] = subshell
