@@ -13,6 +13,7 @@ SOURCES = HERE.parent / "pbnb"
 # real Twisted processes.
 OF_THE_WHOLE = {
     "test_binder.py",
+    "test_coverage.py",
     "test_exports.py",
     "test_layers.py",
     "test_notebooks.py",

@@ -189,6 +189,25 @@ def test_the_options_that_pb_once_took_say_what_replaces_them(option: str) -> No
     asyncio.run(main())
 
 
+def test_what_was_let_go_before_a_call_is_let_go_there_before_it() -> None:
+    class Counting(Desk):
+        def rootObject(self, broker: Any) -> Any:
+            self.broker = broker
+            return self
+
+        def remote_lent(self) -> int:
+            return len(list(self.broker.machine.refs.lent()))
+
+    async def main() -> None:
+        async with served(Counting()) as (_, ref):
+            thing = await ref.callRemote("thing")
+            assert await ref.callRemote("lent") == 1
+            del thing
+            assert await ref.callRemote("lent") == 0  # without a turn of the loop in between
+
+    asyncio.run(main())
+
+
 # Threads
 
 
@@ -466,11 +485,12 @@ async def raw(address: str, *parts: bytes) -> bytes:
         encode(b"pb", None) + encode([b"version", 5]),
         encode(b"pb", None) + encode([b"decref", 1]),
         encode(b"pb", None) + b"\x88",
+        encode(b"pb", None) + b"\x20\x87",
         encode(b"pb", None) + b"\x01\x00\x28\x82",
         encode(b"pb", None) + b"\x7f" * 65,
         encode(b"pb", None) + b"\x01\x80" * 400,
     ],
-    ids=["http", "version", "decref", "type", "string", "prefix", "depth"],
+    ids=["http", "version", "decref", "type", "word", "string", "prefix", "depth"],
 )
 def test_a_broken_peer_is_hung_up_on_and_harms_nobody(
     data: bytes, caplog: pytest.LogCaptureFixture
