@@ -294,6 +294,9 @@ class Connection(asyncio.Protocol):
     ) -> Deferred[Any]:
         if self.flow.full:
             return self.flow.hold_call(name, send, seconds)
+        if self._releasing:
+            # What was let go before the call is let go there before the call, too.
+            self.machine.release_borrowed()
         try:
             pending = send()
         except DeadReferenceError:
