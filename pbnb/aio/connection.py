@@ -540,7 +540,8 @@ class Connection(asyncio.Protocol):
     def _flush(self) -> None:
         if self.machine.queued and not self.lost:
             buffers = self.machine.data_to_send()
-            self.bytes_sent += sum(map(len, buffers))
+            # One message is the usual case, and needs no loop.
+            self.bytes_sent += len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
             if _NEVER_FULL:
                 self._transport.write(b"".join(buffers))
             else:

@@ -70,7 +70,7 @@ def main(folder: Path) -> None:
             for peer in peers:
                 peer.run(DEFINE + "%load_ext pbnb")
                 peer.run(WORK)
-            book.page.wait_for_timeout(9000)  # so that there is something to draw
+            book.page.wait_for_timeout(5000)  # so that there is something to draw
             take(book, folder)
         finally:
             for peer in peers:
@@ -86,19 +86,17 @@ def take(book: Book, folder: Path) -> None:
         folder: Where to put them.
     """
     theme = "theme => jupyterapp.commands.execute('apputils:change-theme', { theme })"
-    for tab in ("lent", "pending", "peers", "log"):
-        book.choose(tab)
-        book.page.wait_for_timeout(600)
-        book.panel.screenshot(path=folder / f"panel-{tab}.png")
+    book.choose("pending")
+    book.page.wait_for_timeout(600)
+    book.panel.screenshot(path=folder / "panel-light.png")
     book.choose("lent")
     book.page.evaluate(theme, "JupyterLab Dark")
     book.page.wait_for_timeout(1500)
     book.panel.screenshot(path=folder / "panel-dark.png")
-    for width in (320, 2000):
-        book.page.set_viewport_size({"width": width + 220, "height": 900})
-        book.panel.evaluate("(panel, width) => panel.style.width = `${width}px`", width)
-        book.page.wait_for_timeout(600)
-        book.panel.screenshot(path=folder / f"panel-{width}.png")
+    book.choose("log")
+    book.panel.evaluate("panel => panel.style.width = '320px'")
+    book.page.wait_for_timeout(600)
+    book.panel.screenshot(path=folder / "panel-narrow.png")
 
 
 if __name__ == "__main__":
