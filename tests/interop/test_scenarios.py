@@ -17,9 +17,18 @@ from tests.support.replay import Stage, differences, messages, settle
 from tests.support.scenarios import RemoteDuck, Root, portal, security
 from tests.support.vectors import load, session_names
 
-EXAMPLES = {"pbsimple", "pb1", "pb2", "pb3", "exc_broken", "exc_broken2", "trap"}
-NOT_PORTED = {"publish", "logintext"}
+EXAMPLES = {"pbsimple", "pb1", "pb2", "pb3", "exc_broken", "exc_broken2"}
+# Its receiver opens files whose names the peer says, and reads them with everything allowed.
+NOT_PORTED = {"publish"}
+# Twisted's client fails on text, or looks for a user of that name; ours never sends a name as text.
+ONLY_SERVED = {"logintext"}
 SESSIONS = [name for name in session_names() if name.split(".")[0] not in EXAMPLES | NOT_PORTED]
+ROLES = [
+    (session, ours)
+    for session in SESSIONS
+    for ours in ("s2c", "c2s")
+    if ours == "s2c" or session.split(".")[0] not in ONLY_SERVED
+]
 
 
 def server(stage: Stage) -> pb.PBServerFactory:
@@ -103,6 +112,7 @@ CALLS_ON = "Twisted's client was dead by then; ours has an error for the one cal
 REFUSES = (
     "what may not be sent is an InsecureJelly; Twisted sends a marker, or what nobody may read"
 )
+NAMES = "a user's name is found whether it comes as text or as bytes"
 UNSENT = "it is refused before it is sent"
 WORDS = "the same error in our words"
 UNIFIED = "a missing method is a NoSuchMethod whatever its prefix; that is an AttributeError too"
@@ -148,6 +158,7 @@ DIFFERENT: Table = {
     },
     ("loginbad", "c2s"): {"call 3 login": CALLS_ON},
     ("loginbad", "s2c"): {"reply 2": WORDS, "reply 4": WORDS},
+    ("logintext", "s2c"): {"reply 2": NAMES, "reply 3": NAMES, "reply 4": NAMES},
     ("maxrefs", "c2s"): {"call 3 newThing": CALLS_ON, "call 6 echo": CALLS_ON},
     ("maxrefs", "s2c"): {f"reply {number}": WORDS for number in range(2, 6)},
     ("relay", "c2s"): {"call 3 relay": CALLS_ON},
@@ -160,6 +171,8 @@ DIFFERENT: Table = {
     ("somemodule", "s2c"): {"[b'version', 6]": LIVES, "reply 1": REFUSES},
     ("stateless", "c2s"): {"call 2 echo": CALLS_ON},
     ("thirdparty", "s2c"): {"reply 1": WORDS},
+    ("trap", "c2s"): {"call 2 fooMethod": UNSENT, "call 4 shutdown": CALLS_ON},
+    ("trap", "s2c"): {"reply 2": REFUSES},
     ("unicodeerror", "s2c"): {"[b'version', 6]": LIVES, "reply 1": LIVES},
     ("unsafe", "c2s"): {"call 2 unknown": CALLS_ON},
     ("viewable", "c2s"): {"call 15 duck": CALLS_ON, "[b'decref', 5]": CALLS_ON},
@@ -168,8 +181,7 @@ DIFFERENT: Table = {
 met: Table = {}
 
 
-@pytest.mark.parametrize("ours", ["s2c", "c2s"], ids=["our server", "our client"])
-@pytest.mark.parametrize("session", SESSIONS)
+@pytest.mark.parametrize(("session", "ours"), ROLES, ids=map("-".join, ROLES))
 def test_scenario_goes_as_it_went_with_twisted(session: str, ours: str) -> None:
     check(session, ours, 0)
 
@@ -202,9 +214,8 @@ NEVER_ANSWERED = {"hugeintlater": {1}}  # by Twisted, whose error found no way b
 
 def test_no_difference_is_listed_that_is_no_more() -> None:
     if len(met) < len(DIFFERENT):
-        for session in SESSIONS:
-            for ours in ("s2c", "c2s"):
-                check(session, ours, 0)
+        for session, ours in ROLES:
+            check(session, ours, 0)
     for at, intended in DIFFERENT.items():
         assert met[at] == intended, at
 
@@ -212,5 +223,5 @@ def test_no_difference_is_listed_that_is_no_more() -> None:
 def test_all_sessions_are_there() -> None:
     names = {name.split(".")[0] for name in session_names()}
     assert {name.split(".")[0] for name in SESSIONS} | EXAMPLES | NOT_PORTED == names
-    assert names - EXAMPLES - NOT_PORTED == PLAYS.keys()
-    assert len(SESSIONS) == 4 * len(PLAYS)
+    assert names - EXAMPLES - NOT_PORTED == PLAYS.keys() | ONLY_SERVED
+    assert len(SESSIONS) == 4 * len(PLAYS | dict.fromkeys(ONLY_SERVED))

@@ -143,6 +143,21 @@ async def errors(stage: Stage, root: Any, factory: Any) -> None:
 
 
 @play
+async def trap(stage: Stage, root: Any, factory: Any) -> None:
+    def foo(arg: Any) -> Any:
+        return stage.outcome(lambda: root.callRemote("fooMethod", arg))
+
+    assert await foo(stage.native("safe string")) in ("response", b"response")
+    assert isinstance(await foo(object()), pb.InsecureJelly)
+    refused(root)
+    got = await foo(stage.native("panic!"))
+    assert isinstance(got, Exception) or (stage.python2 and got == "response")
+    if not stage.lines[0].hung_up:
+        await stage.outcome(lambda: root.callRemote("shutdown"))
+    assert isinstance(await foo(1), pb.DeadReferenceError)
+
+
+@play
 async def relay(stage: Stage, root: Any, factory: Any) -> None:
     mine = Mine(stage)
     for name, kind in [("hello", ""), ("fail", "Known"), ("surprise", "Unknown")]:

@@ -24,6 +24,10 @@ class Unknown(Exception):
     __module__ = "wiretypes"
 
 
+class MyException(pb.Error):
+    __module__ = "__main__"
+
+
 class JellyError(pb.Error, pb.Copyable):
     __module__ = "wiretypes"
 
@@ -276,6 +280,18 @@ class Root(pb.Root):
 
     def remote_hugeString(self) -> Any:
         return b"x" * (640 * 1024 + 1)
+
+    # The documents' example of trapping errors
+
+    def remote_fooMethod(self, arg: Any) -> Any:
+        # In Python 2 text equals bytes.
+        if arg == "panic!" or (arg == b"panic!" == self.native("panic!")):
+            raise MyException
+        return self.native("response")
+
+    def remote_shutdown(self) -> Any:
+        asyncio.get_running_loop().call_soon(self.broker.disconnect)
+        return pb.Deferred()
 
     # References
 
