@@ -181,9 +181,12 @@ async def connect(
     connection: Connection | None = None
     try:
         async with asyncio.timeout(timeout):
+            # Asked for first: a peer may have hung up before the connection is returned here.
+            opened = factory.getRootObject()
             connection = await _open(factory, host, port, where)
+            root = await opened
             if credentials is None:
-                return await factory.getRootObject()
+                return root
             return await factory.login(credentials, mind)
     except TimeoutError as error:
         if connection is not None:

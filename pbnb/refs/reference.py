@@ -48,7 +48,8 @@ class RemoteReference:
     __slots__ = ("__weakref__", "broker", "luid", "perspective")
 
     def __init__(self, broker: Peer, luid: int | bytes, perspective: object = None) -> None:
-        self.broker = broker
+        # Typed loosely: to its users it is a Connection, which this floor does not know.
+        self.broker: Any = broker
         self.luid = luid
         self.perspective = perspective
 
