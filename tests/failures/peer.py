@@ -1,0 +1,51 @@
+"""A server in a process of its own, to be killed, stopped and kept busy: prints its address."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import threading
+import time
+from typing import Any
+
+import pbnb as pb
+
+
+class Thing(pb.Referenceable):
+    def remote_twice(self, value: int) -> int:
+        return 2 * value
+
+
+class Root(pb.Root):
+    def remote_echo(self, value: Any) -> Any:
+        return value
+
+    def remote_thing(self) -> Thing:
+        return Thing()
+
+    async def remote_never(self, value: Any = None) -> None:
+        await asyncio.Event().wait()
+
+    def remote_block(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def remote_exit(self) -> None:
+        os._exit(1)
+
+    def remote_system_exit(self) -> None:
+        raise SystemExit
+
+    def remote_stop_loop(self) -> None:
+        asyncio.get_running_loop().stop()
+
+
+async def main() -> None:
+    async with await pb.serve(Root()) as server:
+        print(server.address, flush=True)
+        threading.Thread(target=gc.collect).start()
+        await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
