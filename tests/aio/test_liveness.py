@@ -35,7 +35,7 @@ async def hung_up(
     try:
         while await asyncio.wait_for(reader.read(100), 10):
             answer()
-    except ConnectionResetError:
+    except ConnectionError:
         pass
 
 
