@@ -489,15 +489,16 @@ class Connection(asyncio.Protocol):
         """Returns what the connection looks like now; to be called in its loop's thread."""
         return Snapshot(
             now=self._loop.time(),
-            peer=self._peer_row(),
+            peer=self.peer_row(),
             lent=tuple(lent_rows(self.machine.refs)),
             borrowed=tuple(borrowed_rows(self.machine.refs)),
             caches=tuple(cache_rows(self.machine.refs)),
-            pending=tuple(self._pending_rows()),
+            pending=tuple(self.pending_rows()),
             log=() if self._log is None else tuple(self._log.rows),
         )
 
-    def _peer_row(self) -> PeerRow:
+    def peer_row(self) -> PeerRow:
+        """Returns who is connected, and what went to and fro."""
         return PeerRow(
             address=shown(self.peer),
             user=", ".join(user_of(who) for each in self._sessions.values() for who in each),
@@ -511,7 +512,8 @@ class Connection(asyncio.Protocol):
             lost=self.lost,
         )
 
-    def _pending_rows(self) -> Iterator[CallRow]:
+    def pending_rows(self) -> Iterator[CallRow]:
+        """Yields the calls that are not answered, both ways."""
         for call in list(self.machine.pending.values()):
             method, target = shown(call.name, 80), target_of(call.ref)
             until = self._deadlines.of(call)

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 from ..aio.connection import Connection
 from ..aio.server import Server
 from ..failure import shown
-from ..protocol.snapshot import kind_of
+from ..protocol.snapshot import cache_rows, kind_of, lent_rows
 from ..refs import RemoteReference
 from .releasing import Holders, release
 
@@ -140,6 +140,7 @@ class Panel:
                 "column": column if isinstance(column, int) else None,
                 "down": bool(content.get("down")),
             }
+            self._send_changes()
 
     # Time
 
@@ -180,14 +181,20 @@ class Panel:
         if not self.working:
             return
         cost = time.thread_time()
+        try:
+            self._send_changes()
+        finally:
+            cost = time.thread_time() - cost
+            self._loop.call_later(max(_PACE, _IDLE * cost), self._tick)
+
+    def _send_changes(self) -> None:
+        now = self._loop.time()
         changes = self._refresh()
-        rate = self._count(began)
+        rate = self._count(now)
         if changes or rate:
             self._sequence += 1
-            message = {"type": "changes", "sequence": self._sequence, "now": began, **changes}
+            message = {"type": "changes", "sequence": self._sequence, "now": now, **changes}
             self._send(message | ({"rate": rate} if rate else {}))
-        cost = time.thread_time() - cost
-        self._loop.call_later(max(_PACE, _IDLE * cost), self._tick)
 
     def _count(self, now: float) -> tuple[float, float] | None:
         then, calls, octets = self._counted
@@ -254,15 +261,16 @@ class Panel:
     def rows(self) -> tuple[dict[str, list[Row]], dict[str, int]]:
         """Returns the rows of each table now, and how many there are of each in all."""
         tables: dict[str, list[Row]] = {name: [] for name in TABLES}
+        totals = {"lent": 0, "borrowed": 0}
         connections = self._connections()
         self._find_names()
         for connection in connections:
-            self._add_rows(tables, connection)
+            self._add_rows(tables, totals, connection)
         for ended in self._watched - set(connections):
             self._read_log(ended, f"c{self._number(ended)}")
         self._watched.intersection_update(connections)
         tables["log"] = list(self._log.values())
-        totals = {name: len(rows) for name, rows in tables.items()}
+        totals = {name: totals.get(name, len(rows)) for name, rows in tables.items()}
         return {name: self._chosen(name, rows) for name, rows in tables.items()}, totals
 
     def _chosen(self, table: str, rows: list[Row]) -> list[Row]:
@@ -283,13 +291,22 @@ class Panel:
             self._named = now
             self._names = self._holders.names()
 
-    def _add_rows(self, tables: dict[str, list[Row]], connection: Connection) -> None:
-        seen = connection.snapshot()
-        key, peer = f"c{self._number(connection)}", seen.peer
+    def _room(self, table: str, rows: list[Row]) -> int | None:
+        """Returns how many more rows of a table are needed, or None where all are."""
+        asked = self._asked.get(table, {})
+        if asked.get("text") or asked.get("column") is not None:
+            return None  # a choice is among all of them
+        return max(_MOST - len(rows), 0)
+
+    def _add_rows(
+        self, tables: dict[str, list[Row]], totals: dict[str, int], connection: Connection
+    ) -> None:
+        key, peer = f"c{self._number(connection)}", connection.peer_row()
         if self.working and connection not in self._watched:
             self._watched.add(connection)
             connection.calls.watchers += 1
-        trips = [r.seconds for r in seen.log if not r.incoming and r.seconds and not r.error][-20:]
+        ended = connection.calls.rows
+        trips = [r.seconds for r in ended if not r.incoming and r.seconds and not r.error][-20:]
         tables["peers"].append(
             [
                 key,
@@ -304,27 +321,32 @@ class Panel:
                 round(min(trips), 6) if trips else None,
             ]
         )
-        names = self._names
-        objects: dict[object, object] = {"root": connection.machine.refs.named.get(b"root")}
-        objects |= {entry.luid: entry.obj for entry in connection.machine.refs.lent()}
-        for lent in seen.lent:
-            here = names.get(id(objects.get(lent.luid, self)), "")
+        names, refs = self._names, connection.machine.refs
+        # Of a hundred thousand rows only those are made that are sent.
+        for lent in islice(lent_rows(refs), self._room("lent", tables["lent"])):
+            named = isinstance(lent.luid, str)
+            obj = refs.find(lent.luid.encode() if isinstance(lent.luid, str) else lent.luid)
             since = lent.since or peer.since
             tables["lent"].append(
-                [f"{key} {lent.luid}", lent.luid, lent.kind, here, lent.count, peer.address, since]
+                [f"{key} {lent.luid}", lent.luid, lent.kind, names.get(id(obj), "")]
+                + [lent.count, peer.address, since]
             )
-        for ref, count, since in connection.machine.refs.borrowed_since():
+            totals["lent"] += named
+        totals["lent"] += refs.lent_count
+        borrowed = refs.borrowed_since()
+        for ref, count, since in islice(borrowed, self._room("borrowed", tables["borrowed"])):
             held = names.get(id(ref), "")
             tables["borrowed"].append(
                 [f"{key} {ref.luid!r}", ref.luid, peer.address, held, count, since]
             )
-        for copy in seen.caches:
+        totals["borrowed"] += refs.borrowed_count
+        for copy in cache_rows(refs):
             side = "owner" if copy.owned else "copy"
             tables["caches"].append(
                 [f"{key} {side} {copy.luid}"]
                 + [copy.luid, copy.kind, side, copy.count, peer.address, copy.since]
             )
-        for call in seen.pending:
+        for call in connection.pending_rows():
             way = "in" if call.incoming else "out"
             tables["pending"].append(
                 [f"{key} {way} {call.number}", call.method, call.target, way]

@@ -11,6 +11,7 @@ from IPython.core.getipython import get_ipython
 from ..aio.connection import Connection
 from ..aio.server import Server
 from ..refs import RemoteReference
+from .blocking import kernel_loop
 from .releasing import Holders
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def panel_of(shown: object, namespace: MutableMapping[str, Any]) -> PanelWidget:
     # Widgets take half a second to import, which a notebook without a panel does not wait for.
     from .widgets import PanelWidget, source_of
 
-    return PanelWidget(source_of(shown), Holders(namespace), asyncio.get_running_loop())
+    return PanelWidget(source_of(shown), Holders(namespace), _loop())
 
 
 def panel_of_all(
@@ -61,4 +62,10 @@ def panel_of_all(
     from .widgets import Everything, PanelWidget
 
     source = Everything(servers, connections)
-    return PanelWidget(source, Holders(namespace), asyncio.get_running_loop())
+    return PanelWidget(source, Holders(namespace), _loop())
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    # A subshell has a loop of its own, and connections do not live on that.
+    shell = get_ipython()
+    return asyncio.get_running_loop() if shell is None else kernel_loop(shell)

@@ -109,6 +109,16 @@ class Refs:
 
     # Lent
 
+    @property
+    def lent_count(self) -> int:
+        """How many objects are lent."""
+        return len(self._lent)
+
+    @property
+    def borrowed_count(self) -> int:
+        """How many objects are borrowed, or were until a moment ago."""
+        return len(self._borrowed)
+
     def lent(self) -> Iterator[Lent]:
         """Yields the entries of all objects lent."""
         return iter(list(self._lent.values()))

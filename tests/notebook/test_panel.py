@@ -293,3 +293,20 @@ def test_words_of_peers_are_escaped_and_short(word: str) -> None:
                 assert not set(text) & set("\x1b\x07\u202e\u2066\n\r")
 
     run(test)
+
+
+def test_of_a_hundred_thousand_rows_only_those_that_are_sent_are_made() -> None:
+    async def test() -> None:
+        async with served(Lender(), limits=pb.Limits.unlimited()) as (server, _):
+            refs = server.connections[0].machine.refs
+            loan = refs.loan()
+            things = [Thing() for _ in range(100_000)]
+            for thing in things:
+                loan.lend(thing)
+            loan.commit()
+            panel = Panel(One(server), print, asyncio.get_running_loop(), Holders({}))
+            tables, totals = panel.rows()
+            assert (len(tables["lent"]), totals["lent"]) == (1000, 100_001)
+            assert [row[1] for row in tables["lent"][:2]] == ["root", 1]
+
+    run(test)
