@@ -71,6 +71,11 @@ _NEVER_FULL = sys.version_info[:2] in ((3, 12), (3, 13)) and sys.version_info < 
     (3, 12, 9) if sys.version_info < (3, 13) else (3, 13, 2)
 )
 
+# Seconds for which the calls of one peer are handled before others have their turn: one segment
+# may hold thousands. The clock is read after every so many.
+_SLICE = 0.05
+_EVENTS = 16
+
 # Seconds that closing waits for the peer to read what is still buffered.
 _GRACE = 2.0
 
@@ -148,6 +153,7 @@ class Connection(asyncio.Protocol):
         self._thread = 0
         self._flushing = False
         self._releasing = False
+        self._reading_later = False
         self._full = False
         self._paced: list[Callable[[], bool]] = []
         limits = limits or Limits()
@@ -196,11 +202,30 @@ class Connection(asyncio.Protocol):
 
     def read_on(self) -> None:
         """Handles what was received and is not handled yet."""
-        machine, flow = self.machine, self.flow
+        machine, flow, left = self.machine, self.flow, _EVENTS
+        began = self._loop.time()
         # One event at a time: a handler may run a nested loop, which comes back to this method.
         while not flow.holds_reading and (event := machine.next_event()) is not None:
             _HANDLERS[type(event)](self, event)
+            left -= 1
+            if not left:
+                if self._loop.time() - began > _SLICE:
+                    self._read_later()
+                    break
+                left = _EVENTS
         self._flush()
+
+    def _read_later(self) -> None:
+        if not self._reading_later and not self.lost:
+            self._reading_later = True
+            self._transport.pause_reading()
+            self._loop.call_soon(self._read_rest)
+
+    def _read_rest(self) -> None:
+        self._reading_later = False
+        self.read_on()
+        if not (self._reading_later or self.flow.holds_reading or self.lost):
+            self._transport.resume_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends every pending call; called by the event loop."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from contextlib import suppress
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -159,5 +161,35 @@ def test_refused_calls_cannot_grow_the_memory_either() -> None:
             writer.close()
             with suppress(ConnectionError):
                 await writer.wait_closed()
+
+    asyncio.run(main())
+
+
+def test_a_segment_of_many_calls_lets_others_have_their_turn() -> None:
+    class Counter(pb.Root):
+        def __init__(self) -> None:
+            self.calls = 0
+            self.seen: list[int] = []
+
+        def remote_count(self) -> None:
+            self.calls += 1
+            time.sleep(0.001)
+
+    async def main() -> None:
+        counter = Counter()
+
+        async def look() -> None:
+            while counter.calls < 300:
+                counter.seen.append(counter.calls)
+                await asyncio.sleep(0)
+
+        async with await pb.serve(counter) as server:
+            _, writer = await asyncio.open_connection(server.host, server.port)
+            writer.write(encode(b"pb", None) + 300 * call(b"count"))
+            await asyncio.wait_for(look(), 30)
+            steps = {after - before for before, after in pairwise(counter.seen)}
+            assert max(steps) <= 50 + 16
+            writer.close()
+            await until(lambda: not server.connections)
 
     asyncio.run(main())
