@@ -61,7 +61,7 @@ def panel_of_all(
     """
     from .widgets import Everything, PanelWidget
 
-    source = Everything(servers, connections)
+    source = Everything(servers, connections, namespace)
     return PanelWidget(source, Holders(namespace), _loop())
 
 

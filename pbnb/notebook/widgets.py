@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -53,28 +53,37 @@ class One:
 
 
 class Everything:
-    """All that a notebook serves and is connected to through its magics.
+    """All that a notebook serves and is connected to, through its magics or by its variables.
 
     Args:
-        servers: Returns what is served.
-        connections: Returns what is connected to.
+        servers: Returns what the magics serve.
+        connections: Returns what the magics have connected to.
+        namespace: The notebook's variables.
     """
 
     title = "this notebook"
 
-    def __init__(self, servers: Any, connections: Any) -> None:
+    def __init__(
+        self,
+        servers: Callable[[], Iterable[Server]],
+        connections: Callable[[], Iterable[Connection]],
+        namespace: Mapping[str, Any],
+    ) -> None:
         self._servers = servers
         self._connections = connections
+        self._namespace = namespace
 
     def servers(self) -> Iterable[Server]:
         """Returns what is served."""
-        served: Iterable[Server] = self._servers()
-        return served
+        held = (each for each in list(self._namespace.values()) if isinstance(each, Server))
+        return dict.fromkeys([*self._servers(), *(each for each in held if not each.closed)])
 
     def connections(self) -> Iterable[Connection]:
         """Returns the connections of what is served, and those to others."""
         both = [each for server in self.servers() for each in server.connections]
-        return [*both, *(each for each in self._connections() if each not in both)]
+        held = [each for each in list(self._namespace.values()) if type(each) is RemoteReference]
+        brokers = [each.broker for each in held if isinstance(each.broker, Connection)]
+        return dict.fromkeys([*both, *self._connections(), *brokers])
 
 
 class PanelWidget(anywidget.AnyWidget):

@@ -20,6 +20,11 @@ async def _shown() -> None:
         tables, totals = everything.panel.rows()
         assert repr(everything) == "<Panel of this notebook>"
         assert totals["peers"] == 2 and [row[3] for row in tables["peers"]] == ["in", "out"]
+        # And what stands in its variables, once.
+        held: dict[str, Any] = {"server": server, "ref": ref, "again": ref, "other": 1}
+        by_variable = showing.panel_of_all(lambda: [server], lambda: [], held)
+        assert [row[3] for row in by_variable.panel.rows()[0]["peers"]] == ["in", "out"]
+        assert list(by_variable.panel.source.servers()) == [server]
 
 
 def test_servers_connections_and_references_are_shown() -> None:
