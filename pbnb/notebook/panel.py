@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 from ..aio.connection import Connection
 from ..aio.server import Server
 from ..failure import shown
+from ..jelly.extras import ABOUT_NAME
 from ..protocol.snapshot import cache_rows, kind_of, lent_rows
 from ..refs import RemoteReference
 from .releasing import Holders, release
@@ -324,15 +325,13 @@ class Panel:
         names, refs = self._names, connection.machine.refs
         # Of a hundred thousand rows only those are made that are sent.
         for lent in islice(lent_rows(refs), self._room("lent", tables["lent"])):
-            named = isinstance(lent.luid, str)
             obj = refs.find(lent.luid.encode() if isinstance(lent.luid, str) else lent.luid)
             since = lent.since or peer.since
             tables["lent"].append(
                 [f"{key} {lent.luid}", lent.luid, lent.kind, names.get(id(obj), "")]
                 + [lent.count, peer.address, since]
             )
-            totals["lent"] += named
-        totals["lent"] += refs.lent_count
+        totals["lent"] += refs.lent_count + len(refs.named.keys() - {ABOUT_NAME})
         borrowed = refs.borrowed_since()
         for ref, count, since in islice(borrowed, self._room("borrowed", tables["borrowed"])):
             held = names.get(id(ref), "")
