@@ -8,11 +8,14 @@ of the call, which its other end, being here, can tell.
 from __future__ import annotations
 
 from collections.abc import Hashable
-from contextvars import Context, copy_context
+from contextvars import Context, ContextVar, copy_context
 from typing import Any
 from weakref import WeakValueDictionary
 
-__all__ = ["Here"]
+__all__ = ["Here", "in_own_context"]
+
+in_own_context: ContextVar[bool] = ContextVar("in_own_context", default=False)
+"""Set where a server begins to listen, it keeps the methods of that server in its own context."""
 
 
 # Every open connection of this process, by its own address and its peer's.
@@ -52,7 +55,7 @@ class Here:
     def context_of(self, request_id: object) -> Context | None:
         """Returns the context in which a call was made that was received, where it is known."""
         other = self._other
-        if other is None or type(request_id) is not int:
+        if other is None or type(request_id) is not int or in_own_context.get():
             return None
         return other._contexts.get(request_id)
 

@@ -19,6 +19,7 @@ from typing import Any
 from ipykernel.iostream import OutStream
 from IPython.core.error import UsageError
 
+from ..aio.here import in_own_context
 from ..failure import shown
 
 __all__ = ["LONGEST", "PrintLog", "Prints"]
@@ -114,6 +115,8 @@ class Prints:
             for stream in streams:
                 tagged: Any = stream
                 stack.callback(tagged.reset_thread_parent, tagged.set_thread_parent(header))
+            # Calls from this kernel too: they would print under the cells that make them.
+            stack.callback(in_own_context.reset, in_own_context.set(True))
             yield
 
     def uninstall(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import pbnb as pb
-from pbnb.aio.here import Here
+from pbnb.aio.here import Here, in_own_context
 from tests.support.serving import served
 
 cell: ContextVar[str] = ContextVar("cell", default="none")
@@ -43,6 +43,20 @@ def test_a_method_runs_in_the_context_of_its_call(name: str) -> None:
             cell.set("second")
             assert await ref.callRemote(name) == "second"
             assert await first == "first"
+
+    asyncio.run(main())
+
+
+def test_a_server_may_keep_its_methods_in_its_own_context() -> None:
+    async def main() -> None:
+        cell.set("server")
+        token = in_own_context.set(True)
+        server = await pb.serve(Desk())
+        in_own_context.reset(token)
+        cell.set("caller")
+        ref = await pb.connect(server.address)
+        assert await ref.callRemote("plain") == "server"
+        await server.close()
 
     asyncio.run(main())
 
