@@ -12,6 +12,13 @@ from pbnb.aio import turns
 from tests.support.serving import served, tables, until
 
 
+@pytest.fixture(autouse=True)
+def _nothing_of_other_tests() -> None:
+    # What runs for nobody is kept for the whole process.
+    turns._orphans.clear()
+    turns._lines.clear()
+
+
 class Desk(pb.Root):
     """Counts who is inside at one time."""
 
