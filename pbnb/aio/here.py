@@ -36,7 +36,9 @@ class Here:
         self._key = (str(own), str(peer))
         self._contexts: dict[int, Context] = {}
         self._other: Here | None = None
-        _ends[self._key] = self
+        # Sockets without an address of their own cannot be told apart.
+        if own and peer:
+            _ends[self._key] = self
 
     def opened(self) -> None:
         """Looks for the other end; when a connection is open, both have been made."""

@@ -96,6 +96,14 @@ def test_an_end_elsewhere_is_not_found() -> None:
     assert here.context_of(1) is None
 
 
+def test_sockets_without_addresses_are_nobodys_other_end() -> None:
+    one, other = Here("", ""), Here("", "")
+    for each in (one, other):
+        each.opened()
+    one.called(1)
+    assert other.context_of(1) is None and one.context_of(1) is None
+
+
 def test_the_other_end_in_another_process_knows_no_context() -> None:
     program = (
         "import asyncio, sys, pbnb as pb\n"
