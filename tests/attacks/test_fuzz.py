@@ -2,73 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import pbnb as pb
-from pbnb.failure import Failure
-from pbnb.protocol.broker import Broker
-from pbnb.protocol.events import AnswerReceived, CallReceived, ConnectionBroken, ErrorReceived
 from pbnb.wire.banana import encode
-
-SESSIONS = Path(__file__).parent.parent / "vectors" / "sessions"
-
-
-class Desk(pb.Root):
-    def remote_echo(self, *args: Any, **kw: Any) -> Any:
-        return args[0] if args else None
-
-
-class Nobody:
-    """The peer that borrowed references call through."""
-
-    peer = "nobody"
-
-    def call(self, *args: Any) -> None:
-        raise AssertionError("a fuzzer is not called")
-
-    call_only = watch = unwatch = call
-
-
-def broker(guarded: bool = False) -> Broker:
-    return Broker(
-        Nobody(),  # type: ignore[arg-type]
-        listening=True,
-        root=Desk(),
-        guarded=guarded,
-        limits=pb.Limits(message_bytes=100_000, message_items=10_000),
-    )
-
-
-def feed(machine: Broker, data: bytes) -> None:
-    """Does with bytes what a connection does."""
-    machine.receive_data(data)
-    while (event := machine.next_event()) is not None:
-        if isinstance(event, CallReceived):
-            try:
-                value = event.target.find_remote(event.name)(*event.args, **event.kw)
-            except Exception as error:
-                machine.fail(event.request_id, Failure.of(error))
-            else:
-                machine.answer(event.request_id, value, event.perspective)
-        elif isinstance(event, ConnectionBroken):
-            assert isinstance(event.error, pb.ProtocolError)
-            assert len(str(event.error)) < 1000
-        else:
-            assert not isinstance(event, (AnswerReceived, ErrorReceived))
-
-
-def end(machine: Broker) -> None:
-    machine.close()
-    assert not machine.pending and not list(machine.refs.lent())
-    assert not machine.data_to_send()
-
-
-OPENED = encode(b"pb", None) + encode([b"version", 6])
+from tests.attacks.fuzz import (
+    OPENED,
+    RECORDED,
+    TARGETS,
+    begin,
+    broker,
+    end,
+    feed,
+    plain,
+)
 
 ATOMS = st.sampled_from(
     [
@@ -134,23 +84,6 @@ def test_any_bytes_harm_nobody(parts: list[bytes], opened: bool) -> None:
     end(machine)
 
 
-def recorded() -> list[bytes]:
-    """Returns what clients said in the recorded sessions: where fuzzing begins."""
-    found = []
-    for path in sorted(SESSIONS.glob("*.json")):
-        for connection in json.loads(path.read_text()).get("connections", []):
-            chunks = [
-                bytes.fromhex(c["hex"])
-                for c in connection["chunks"]
-                if c["dir"] == "c2s" and "hex" in c
-            ]
-            found.append(b"".join(chunks))
-    return [each for each in found if each]
-
-
-RECORDED = recorded()
-
-
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_recorded_sessions_with_changes_harm_nobody(data: st.DataObject) -> None:
@@ -167,12 +100,22 @@ def test_recorded_sessions_are_there() -> None:
     assert len(RECORDED) > 20
 
 
-# What fuzzing has found, each once: bytes after the opening.
-FOUND: list[bytes] = []
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_fuzzing_begins_with_harms_nobody(target: str) -> None:
+    assert len(begin(target)) >= 6
+    for data in begin(target):
+        TARGETS[target](data)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_is_near_it_harms_nobody(target: str) -> None:
+    assert plain(target, seconds=0.5) > 3
+
+
+# What fuzzing has found, each once: the target, and its input.
+FOUND: list[tuple[str, bytes]] = []
 
 
 def test_what_was_found_stays_mended() -> None:
-    for data in FOUND:
-        machine = broker()
-        feed(machine, OPENED + data)
-        end(machine)
+    for target, data in FOUND:
+        TARGETS[target](data)
