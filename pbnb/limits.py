@@ -13,7 +13,7 @@ _UNLIMITED = 2**62
 
 @dataclass(frozen=True)
 class Limits:
-    """The budgets of one connection.
+    """The budgets of one connection, and of one server.
 
     A peer that goes over one is answered with a typed error, or disconnected where the stream
     can no longer be followed. The first three are PB's own: a Twisted peer disconnects when they
@@ -39,6 +39,10 @@ class Limits:
             same way. Methods that call each other deeper than ``running_calls`` end by it.
         write_bytes: Bytes that wait for the peer to read them. Above them calls of this side's
             are held back, and no more calls of the peer's are read.
+        connections: Connections of one server, and never more than three quarters of the files
+            that the process may have open. When there are as many, the one that has longest not
+            opened or not logged in makes room for a new one. Where there is none, the new one is
+            refused.
         logged_lines: Warnings in a minute about what peers do wrong, for each server.
         opening_seconds: Longest opening, until a dialect is agreed on.
         login_seconds: Longest time from the connection to the login, where one is asked for.
@@ -65,6 +69,7 @@ class Limits:
     queued_calls: int = 1024
     queue_seconds: float = 60.0
     write_bytes: int = 16 * 1024 * 1024
+    connections: int = 500
     logged_lines: int = 60
     opening_seconds: float = 10.0
     login_seconds: float = 60.0
@@ -82,6 +87,7 @@ class Limits:
             hash_collisions=_UNLIMITED,
             running_calls=_UNLIMITED,
             write_bytes=_UNLIMITED,
+            connections=_UNLIMITED,
         )
 
     def before_login(self) -> Limits:

@@ -26,6 +26,7 @@ def test_unlimited_keeps_what_the_wire_itself_limits() -> None:
         assert getattr(limits, name) == getattr(usual, name)
     for name in ("message_bytes", "message_items", "references", "hash_collisions"):
         assert getattr(limits, name) >= 2**60
+    assert limits.connections >= 2**60
 
 
 @pytest.mark.parametrize("limits", [Limits(), Limits.unlimited()])

@@ -54,11 +54,13 @@ class Liveness:
 
     Attributes:
         heard_at: When the peer last said something, by the loop's clock.
+        newcomer: Whether the peer has yet to open the connection, or to log in.
         watching: Whether an answer is awaited, and the peer's silence counted.
     """
 
     def __init__(self, host: Host, limits: Limits) -> None:
         self.heard_at = 0.0
+        self.newcomer = True
         self.watching = False
         self._host = host
         self._limits = limits
@@ -88,11 +90,13 @@ class Liveness:
             guarded: Whether the peer has to log in.
         """
         self._expected()
+        self.newcomer = guarded
         if guarded:
             self._expect("logged in", self._limits.login_seconds)
 
     def admitted(self) -> None:
         """Notes that the peer has logged in."""
+        self.newcomer = False
         self._expected()
 
     def watch(self) -> None:
@@ -107,7 +111,7 @@ class Liveness:
     def end(self) -> None:
         """Stops: the connection has ended."""
         self._expected()
-        self.watching = False
+        self.newcomer = self.watching = False
         self._socket = None
         if self._timer is not None:
             self._timer.cancel()

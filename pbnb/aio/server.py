@@ -6,8 +6,10 @@ import asyncio
 import errno
 import inspect
 import logging
+import os
 import secrets
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
@@ -15,6 +17,7 @@ from typing import Any
 
 from ..cards import card
 from ..cred import LoginRoot, Portal, Salts, new_token, token_portal
+from ..errors import LimitExceeded
 from ..flavors import Referenceable, Root
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
@@ -29,6 +32,9 @@ log = logging.getLogger("pbnb")
 
 # Connections that may wait to be accepted. One peer opening many at once is the usual case here.
 _BACKLOG = 4096
+# How many of them are accepted in one turn of the loop. Each takes it a third of a millisecond.
+# And where no file can be opened any more, asyncio logs as many tracebacks in each second.
+_ACCEPTS = 1
 
 _BY_TOKEN = "connect with %pb_connect as the user who serves, or with pb.connect(..., token=...)"
 _BY_NAME = (
@@ -77,6 +83,10 @@ class PBServerFactory:
         self.root = root
         self.anonymous = token is None and not isinstance(root, Portal)
         self.connections: set[Connection] = set()
+        # Those that had not opened or logged in when that was last looked at, the oldest first.
+        self._newcomers: dict[Connection, None] = {}
+        self._most = min((limits or Limits()).connections, _most_files() * 3 // 4)
+        self._warnings = Warnings((limits or Limits()).logged_lines)
         self._token = token
         self._legacy_auth = legacy_auth
         self._salts = Salts(secrets.token_bytes(32))
@@ -85,23 +95,45 @@ class PBServerFactory:
             "security": security,
             "limits": limits,
             "dialects": dialects,
-            "warnings": Warnings((limits or Limits()).logged_lines),
+            "warnings": self._warnings,
         }
 
-    def __call__(self) -> Connection:
-        """Returns the protocol of a new connection; called by the event loop."""
+    def __call__(self) -> asyncio.Protocol:
+        """Returns the protocol of a new connection; called by the event loop.
+
+        Where there are as many as there may be, one that has not logged in makes room.
+        """
+        if len(self.connections) >= self._most and not self._make_room():
+            text = "refused a connection: there are %d, and all have logged in"
+            self._warnings.say(logging.WARNING, text, len(self.connections))
+            return _Refused()
         connection = Connection(
             listening=True,
             root=_RootOf(self),
             guarded=not self.anonymous,
-            ended=self.connections.discard,
+            ended=self._ended,
             **self._options,
         )
         self.connections.add(connection)
         return connection
 
+    def _make_room(self) -> bool:
+        while self._newcomers:
+            oldest = next(iter(self._newcomers))
+            del self._newcomers[oldest]
+            if oldest.liveness.newcomer:
+                text = f"it made room for a newer one, as there may be {self._most}"
+                oldest.give_up(LimitExceeded(text))
+                return True
+        return False
+
+    def _ended(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        self._newcomers.pop(connection, None)
+
     def root_for(self, connection: Connection) -> Referenceable:
         """Returns what one connection is offered: the object, or the login before it."""
+        self._newcomers[connection] = None
         root = self.root
         if isinstance(root, Portal):
             portal, advice = root, _BY_NAME
@@ -117,6 +149,14 @@ class PBServerFactory:
             legacy_auth=self._legacy_auth,
             advice=advice,
         )
+
+
+class _Refused(asyncio.Protocol):
+    """A connection that is ended before it has begun."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.abort()
 
 
 class _RootOf(Root):
@@ -296,11 +336,21 @@ async def serve(
     except OSError as error:
         raise OSError(error.errno, _cannot_listen(error, host, port)) from None
     try:
-        listener = await loop.create_server(factory, sock=bound, backlog=_BACKLOG)
+        listener = await loop.create_server(factory, sock=bound, backlog=_ACCEPTS)
+        # asyncio has one number for what the system keeps and for what it accepts in one turn.
+        bound.listen(_BACKLOG)
     except BaseException:
         bound.close()
         raise
     return Server(factory, listener, token)
+
+
+def _most_files() -> int:
+    """Returns how many files the process may have open; sockets are files."""
+    if not hasattr(os, "sysconf"):  # on Windows, where they are not
+        return sys.maxsize
+    most = os.sysconf("SC_OPEN_MAX")
+    return most if most > 0 else sys.maxsize
 
 
 def _cannot_listen(error: OSError, host: str, port: int) -> str:

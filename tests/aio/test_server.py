@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
 import pbnb as pb
+from pbnb.wire.banana import encode
 from tests.support.serving import served, until
 
 
@@ -198,6 +201,80 @@ def test_before_the_login_a_peer_may_only_send_little() -> None:
             full = await pb.connect(server.address, token=server.token)
             assert len(await full.callRemote("echo", b"x" * 600_000)) == 600_000
             await full.broker.close()
+
+    asyncio.run(main())
+
+
+async def silent(server: pb.Server, said: bytes = b"") -> tuple[Any, asyncio.StreamWriter]:
+    """Connects without logging in, and says something."""
+    reader, writer = await asyncio.open_connection(server.host, server.port)
+    writer.write(said)
+    return reader, writer
+
+
+async def hung_up(reader: asyncio.StreamReader) -> bool:
+    """Waits until the server ends a connection."""
+    with suppress(ConnectionError):
+        while await asyncio.wait_for(reader.read(1000), 20):
+            pass
+    return True
+
+
+FEW = pb.Limits(connections=3)
+
+
+@pytest.mark.parametrize("said", [b"", b"garbage", encode(b"pb", None)])
+def test_who_has_not_logged_in_makes_room_the_oldest_first(said: bytes) -> None:
+    async def main() -> None:
+        async with await pb.serve(Echoer(), anonymous=False, limits=FEW) as server:
+            ref = await pb.connect(server.address, token=server.token)
+            others = [await silent(server, said) for _ in range(10)]
+            for reader, _ in others[:8]:
+                assert await hung_up(reader)
+            assert len(server.connections) <= 3
+            # Those who know the token get in, past whoever does not, and stay.
+            more = [await pb.connect(server.address, token=server.token) for _ in range(2)]
+            for each in (ref, *more):
+                assert await each.callRemote("echo", 7) == 7
+            for reader, writer in others:
+                assert await hung_up(reader)
+                writer.close()
+            for each in (ref, *more):
+                await each.broker.close()
+
+    asyncio.run(main())
+
+
+def test_no_more_connections_than_the_limit() -> None:
+    async def main() -> None:
+        async with await pb.serve(Echoer(), limits=FEW) as server:
+            refs = [await pb.connect(server.address) for _ in range(3)]
+            for _ in range(20):
+                with pytest.raises(pb.ConnectError):
+                    await pb.connect(server.address)
+            for each in refs:
+                assert await each.callRemote("echo", 7) == 7
+            await refs[0].broker.close()
+            await until(lambda: len(server.connections) == 2)
+            again = await pb.connect(server.address)
+            assert await again.callRemote("echo", 7) == 7
+            for each in (*refs, again):
+                await each.broker.close()
+            await until(lambda: not server.connections and not server._factory._newcomers)
+
+    asyncio.run(main())
+
+
+def test_files_are_left_for_whoever_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sysconf", {"SC_OPEN_MAX": 4}.__getitem__)
+
+    async def main() -> None:
+        async with await pb.serve(Echoer(), limits=pb.Limits.unlimited()) as server:
+            refs = [await pb.connect(server.address) for _ in range(3)]
+            with pytest.raises(pb.ConnectError):
+                await pb.connect(server.address)
+            for each in refs:
+                await each.broker.close()
 
     asyncio.run(main())
 
