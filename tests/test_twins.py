@@ -12,6 +12,7 @@ SOURCES = HERE.parent / "pbnb"
 # Tests of the whole: of the tree's own shape, of what is in it besides pbnb, and of pbnb against
 # real Twisted processes.
 OF_THE_WHOLE = {
+    "test_benchmarks.py",
     "test_binder.py",
     "test_coverage.py",
     "test_exports.py",
