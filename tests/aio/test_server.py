@@ -205,6 +205,16 @@ def test_before_the_login_a_peer_may_only_send_little() -> None:
     asyncio.run(main())
 
 
+def test_small_segments_do_not_wait_at_either_end() -> None:
+    async def main() -> None:
+        async with served(Echoer()) as (server, ref):
+            for connection in (server.connections[0], ref.broker):
+                sock = connection._transport.get_extra_info("socket")
+                assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    asyncio.run(main())
+
+
 async def silent(server: pb.Server, said: bytes = b"") -> tuple[Any, asyncio.StreamWriter]:
     """Connects without logging in, and says something."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
