@@ -144,8 +144,10 @@ def expect(got: Any, wanted: Any) -> None:
     else:
         same = got == wanted
     if not same:
-        kinds = type(wanted).__name__, type(got).__name__
-        raise WrongAnswer("the {} that was sent did not come back: another {} did".format(*kinds))
+        raise WrongAnswer(
+            f"{type(wanted).__name__} was sent, and {type(got).__name__} that is not the same "
+            "came back"
+        )
 
 
 @workload("calls, one after the other", latency=True, axis="calls in flight")
@@ -154,7 +156,7 @@ async def one_call(bench: Bench, _: int) -> Measured:
     return await bench.echo(HELLO)
 
 
-@workload("{} calls in flight", cases=(8, 64, 1000), axis="calls in flight")
+@workload("calls in flight: {}", cases=(8, 64, 1000), axis="calls in flight")
 async def in_flight(bench: Bench, number: int) -> Measured:
     """Echoes of a short text on one connection, many at a time."""
     root, sent = await bench.connect(), bench.peer.outgoing(HELLO)
@@ -231,7 +233,7 @@ async def connect_and_close(bench: Bench, _: int) -> Measured:
 
 
 @workload(
-    "calls over {} connections",
+    "connections: {}, all calling",
     cases=(1, 100, 1000, MANY),
     axis="connections",
     apart=WEIGHED_CONNECTIONS,
@@ -259,7 +261,7 @@ async def _answer(call: Callable[[], Awaitable[Any]]) -> Any:
 
 
 @workload(
-    "{} references at once",
+    "references held: {}",
     unit="references",
     cases=(1000, 10_000, 100_000),
     axis="references",
