@@ -1,7 +1,7 @@
 """One connection: a protocol machine on an asyncio transport.
 
 It implements what a `RemoteReference` asks of its peer, and runs on the event loop on which it
-was made. `call`, `close` and what references offer may be used from any thread.
+was made. What its users ask of it may be asked in any thread; see `pbnb.aio.threads`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import threading
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..cred import Session
 from ..errors import BananaError, DeadReferenceError, Error, InsecureJelly, PBConnectionLost
@@ -56,6 +56,7 @@ from .flow import Flow
 from .here import Here
 from .liveness import Liveness
 from .logged import Warnings
+from .threads import await_in, call_in, running_loop, tell
 from .turns import Running, Turns
 
 __all__ = ["Connection"]
@@ -145,12 +146,12 @@ class Connection(asyncio.Protocol):
         self._opened = opened
         self._ended = ended
         self._awaiting: list[Callable[[], object]] = []
-        self._watchers: list[tuple[RemoteReference | None, Callable[..., object]]] = []
+        self._watchers: list[_Watcher] = []
         # What the peer has logged in to, by what tells apart the objects that it was given for it.
         self._sessions: dict[Hashable, list[Session]] = {}
         # What runs for the peer: which call, since when.
         self._tasks: dict[asyncio.Future[Any], tuple[CallReceived | None, float]] = {}
-        self._thread = 0
+        self._thread = threading.get_ident()
         self._flushing = False
         self._releasing = False
         self._reading_later = False
@@ -248,8 +249,8 @@ class Connection(asyncio.Protocol):
             self._end_session(session)
         self._sessions.clear()
         watchers, self._watchers = self._watchers, []
-        for ref, callback in watchers:
-            _shielded(callback, *(() if ref is None else (ref,)))
+        for ref, callback, loop in watchers:
+            tell(loop, _shielded, callback, *(() if ref is None else (ref,)))
         self.resume_writing()
         _shielded(self._ended, self)
         if not self._closed.done():
@@ -296,7 +297,7 @@ class Connection(asyncio.Protocol):
         seconds = seconds_for(ref.deadline, self._limits.call_seconds)
         send = partial(self.machine.call, ref, name, args, kw)
         if threading.get_ident() != self._thread:
-            return self._call_from_thread(partial(self._sent, name, send, seconds))
+            return self._sent_from_thread(name, send, seconds)
         return self._sent(name, send, seconds)
 
     def call_cache(
@@ -311,7 +312,7 @@ class Connection(asyncio.Protocol):
         seconds = seconds_for(None, self._limits.call_seconds)
         send = partial(self.machine.call_cache, cached, name, args, kw)
         if threading.get_ident() != self._thread:
-            return self._call_from_thread(partial(self._sent, name, send, seconds))
+            return self._sent_from_thread(name, send, seconds)
         return self._sent(name, send, seconds)
 
     def _sent(
@@ -357,7 +358,7 @@ class Connection(asyncio.Protocol):
     def _on_deadline(self, call: PendingCall, seconds: float) -> None:
         waiter, call.waiter = call.waiter, None
         self.cancel_at_peer(call)
-        waiter.errback(exceeded(call, seconds, self.peer))
+        waiter.errback(exceeded(call.name, seconds, self.peer))
 
     def cancel_at_peer(self, call: PendingCall) -> None:
         """Tells the peer that nobody waits for a call any more."""
@@ -376,7 +377,8 @@ class Connection(asyncio.Protocol):
         """
         self._check(kw)
         if threading.get_ident() != self._thread:
-            self._loop.call_soon_threadsafe(self.call_only, ref, name, args, kw)
+            if not tell(self._loop, self._call_only_later, ref, name, args, kw):
+                raise self._stale()
             return
         if self.flow.full:
             self.flow.hold(partial(self.call_only, ref, name, args, kw))
@@ -388,7 +390,7 @@ class Connection(asyncio.Protocol):
     def _check(self, kw: dict[str, Any]) -> None:
         __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         if self.lost or self.machine.broken:
-            raise DeadReferenceError(f"Calling Stale Broker: the connection to {self.peer} ended")
+            raise self._stale()
         if not kw:
             return
         for taken in ("pbanswer", "pbcallback", "pberrback"):
@@ -398,34 +400,86 @@ class Connection(asyncio.Protocol):
                     "an answer, and addCallbacks() for callbacks"
                 )
 
-    def _call_from_thread(self, call: Callable[[], Deferred[Any]]) -> Deferred[Any]:
-        sent: list[Deferred[Any]] = []
-        waiter: Deferred[Any] = Deferred(
-            lambda _: self._loop.call_soon_threadsafe(lambda: [each.cancel() for each in sent])
-        )
+    def _stale(self) -> DeadReferenceError:
+        return DeadReferenceError(f"Calling Stale Broker: the connection to {self.peer} ended")
 
-        def send() -> None:
-            try:
-                sent.append(call())
-            except DeadReferenceError as error:
-                waiter.errback(error)
-            else:
-                sent[0].addCallbacks(waiter.callback, waiter.errback)
+    def _left_behind(self) -> DeadReferenceError:
+        # The loop was closed, and nobody had closed the connection before.
+        self.lost = True
+        self._here.ended()
+        self.machine.close()
+        return self._stale()
 
-        self._loop.call_soon_threadsafe(send)
+    # Other threads
+
+    def is_here(self) -> bool:
+        """Returns whether this thread is the one of the connection's loop."""
+        return threading.get_ident() == self._thread
+
+    def call_here(
+        self,
+        call: Callable[[], Deferred[Any]],
+        seconds: float = math.inf,
+        too_late: Callable[[], Exception] = TimeoutError,
+    ) -> Deferred[Any]:
+        """Calls a function in the connection's thread, for another one that gets its result.
+
+        Args:
+            call: The function.
+            seconds: How long it may take.
+            too_late: Makes the error of a call that takes longer.
+
+        Raises:
+            DeadReferenceError: The connection's loop is closed.
+        """
+        waiter = call_in(self._loop, call, seconds, too_late)
+        if waiter is None:
+            raise self._stale()
         return waiter
+
+    def _sent_from_thread(
+        self, name: str, send: Callable[[], PendingCall | None], seconds: float
+    ) -> Deferred[Any]:
+        call = partial(self._sent, name, send, seconds)
+        return self.call_here(call, seconds, partial(exceeded, name, seconds, self.peer))
+
+    def _call_only_later(self, *call: Any) -> None:
+        try:
+            self.call_only(*call)
+        except DeadReferenceError:
+            pass  # it has ended meanwhile, and nobody asked for an answer
+        except Exception:  # nobody is left to tell that it cannot be sent
+            log.exception("a call to %s could not be sent", self.peer)
+
+    def _do(self, act: Callable[..., object], *args: Any) -> None:
+        """Does something in the connection's thread; where that has ended, here."""
+        if self.is_here() or self.lost or not tell(self._loop, act, *args):
+            act(*args)
+
+    def _home(self) -> asyncio.AbstractEventLoop | None:
+        """Returns where a callback is to run that this thread gives: None for the connection's."""
+        return None if self.is_here() else running_loop()
 
     def watch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
         """Runs ``callback(ref)`` when the connection ends; at once where it has ended."""
-        if self.lost:
-            _shielded(callback, ref)
-        else:
-            self._watchers.append((ref, callback))
+        self._do(self._watch, _Watcher(ref, callback, self._home()))
 
     def unwatch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
         """Takes a `watch` back; one that does not exist is no error."""
-        if (ref, callback) in self._watchers:
-            self._watchers.remove((ref, callback))
+        self._do(self._unwatch, ref, callback)
+
+    def _watch(self, watcher: _Watcher) -> None:
+        if self.lost or self._loop.is_closed():
+            ref, callback, loop = watcher
+            tell(loop, _shielded, callback, *(() if ref is None else (ref,)))
+        else:
+            self._watchers.append(watcher)
+
+    def _unwatch(self, ref: RemoteReference | None, callback: Callable[..., object]) -> None:
+        for watcher in self._watchers:
+            if watcher[:2] == (ref, callback):
+                self._watchers.remove(watcher)
+                return
 
     # What users ask for
 
@@ -434,22 +488,25 @@ class Connection(asyncio.Protocol):
 
         Before that there is a connection only in `Root.rootObject`.
         """
+        self._do(self._on_connect, partial(tell, self._home(), _shielded, callback))
+
+    def _on_connect(self, callback: Callable[[], object]) -> None:
         if self.machine.dialect is None:
             self._awaiting.append(callback)
         else:
-            _shielded(callback)
+            callback()
 
     def notifyOnDisconnect(self, callback: Callable[[], object]) -> None:
-        """Runs a callback, without arguments, when the connection ends."""
-        if self.lost:
-            _shielded(callback)
-        else:
-            self._watchers.append((None, callback))
+        """Runs a callback, without arguments, when the connection ends.
+
+        Given in another thread in which a loop runs, it runs in that one, and otherwise in the
+        connection's.
+        """
+        self._do(self._watch, _Watcher(None, callback, self._home()))
 
     def dontNotifyOnDisconnect(self, callback: Callable[[], object]) -> None:
         """Takes back what `notifyOnDisconnect` arranged."""
-        if (None, callback) in self._watchers:
-            self._watchers.remove((None, callback))
+        self._do(self._unwatch, None, callback)
 
     def root(self) -> RemoteReference:
         """Returns the reference to the object that the peer offers."""
@@ -469,9 +526,8 @@ class Connection(asyncio.Protocol):
 
     async def close(self) -> None:
         """Ends the connection, after what was already said has been written."""
-        if threading.get_ident() != self._thread:
-            running = asyncio.run_coroutine_threadsafe(self.close(), self._loop)
-            await asyncio.wrap_future(running)
+        if not self.is_here() or self._loop.is_closed():
+            await await_in(self._loop, self.close)
             return
         self.disconnect()
         # What is buffered goes out first, but a peer that does not read may not hold us here.
@@ -481,13 +537,17 @@ class Connection(asyncio.Protocol):
 
     def disconnect(self) -> None:
         """Begins to end the connection, and does not wait for it."""
-        if not self.lost:
+        if not self.is_here():
+            self.call_soon(self.disconnect)
+        elif not self.lost:
             self._flush()
             self._transport.close()
 
     def abort(self) -> None:
         """Ends the connection without writing what is still buffered."""
-        if not self.lost:
+        if not self.is_here():
+            self.call_soon(self.abort)
+        elif not self.lost:
             self._transport.abort()
 
     @property
@@ -499,10 +559,7 @@ class Connection(asyncio.Protocol):
 
     def give_back(self, ref: RemoteReference) -> None:
         """Lets go of a reference that is still held here: calls through it will fail."""
-        if threading.get_ident() != self._thread:
-            self.call_soon(self.give_back, ref)
-        else:
-            self.machine.refs.give_back(ref)
+        self._do(self.machine.refs.give_back, ref)
 
     def running(self) -> Iterator[tuple[asyncio.Future[Any], CallReceived, float]]:
         """Yields what runs for the peer: its task, the call, and since when."""
@@ -511,7 +568,11 @@ class Connection(asyncio.Protocol):
                 yield task, call, since
 
     def snapshot(self) -> Snapshot:
-        """Returns what the connection looks like now; to be called in its loop's thread."""
+        """Returns what the connection looks like now.
+
+        In another thread than the connection's each table is whole, but a call may be in one of
+        them and not yet, or no longer, in another.
+        """
         return Snapshot(
             now=self._loop.time(),
             peer=self.peer_row(),
@@ -558,7 +619,10 @@ class Connection(asyncio.Protocol):
             self._flush()
         elif not self._flushing:
             self._flushing = True
-            self._loop.call_soon(self._flush_turn)
+            try:
+                self._loop.call_soon(self._flush_turn)
+            except RuntimeError:
+                raise self._left_behind() from None
 
     def _flush_turn(self) -> None:
         self._flushing = False
@@ -586,10 +650,7 @@ class Connection(asyncio.Protocol):
         Args:
             step: Sends something, and returns whether there is more to come.
         """
-        if threading.get_ident() == self._thread:
-            self._run_step(step)
-        else:
-            self.call_soon(self._run_step, step)
+        self._do(self._run_step, step)
 
     def _run_step(self, step: Callable[[], bool]) -> None:
         # What the step before this one has said may be what fills the buffer.
@@ -601,10 +662,7 @@ class Connection(asyncio.Protocol):
 
     def call_soon(self, callback: Callable[..., object], *args: Any) -> None:
         """Runs a callback in the connection's loop, soon; from any thread, and from finalizers."""
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:  # the loop is closed, and the connection with it
-            pass
+        tell(self._loop, callback, *args)  # where the loop is closed, so is the connection
 
     def _note_release(self) -> None:
         # From a finalizer: in any thread, at any moment, perhaps while the loop is closing.
@@ -715,15 +773,14 @@ class Connection(asyncio.Protocol):
 
     def schedule(self, callback: Callable[..., object], *args: Any) -> bool:
         """Runs a callback in the connection's loop, soon; returns False where that is closed."""
-        try:
-            self._loop.call_soon_threadsafe(callback, *args)
-        except RuntimeError:
-            return False
-        return True
+        return tell(self._loop, callback, *args)
 
     def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
         """Runs a callback in the connection's loop, after some time."""
-        return self._loop.call_later(seconds, callback)
+        try:
+            return self._loop.call_later(seconds, callback)
+        except RuntimeError:
+            raise self._left_behind() from None
 
     def time(self) -> float:
         """Returns the time by the clock of the connection's loop."""
@@ -825,6 +882,14 @@ _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
     NotUnderstood: Connection._on_not_understood,
     ConnectionBroken: Connection._on_broken,
 }
+
+
+class _Watcher(NamedTuple):
+    """Who is told of the end of a connection: with which reference, and in which loop."""
+
+    ref: RemoteReference | None
+    callback: Callable[..., object]
+    loop: asyncio.AbstractEventLoop | None
 
 
 class _Canceller:

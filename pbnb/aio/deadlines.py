@@ -153,6 +153,6 @@ class Deadlines:
                 self._arm(first, loop)
 
 
-def exceeded(call: PendingCall, seconds: float, peer: str) -> DeadlineExceeded:
+def exceeded(name: str, seconds: float, peer: str) -> DeadlineExceeded:
     """Returns the error of a call whose time is up."""
-    return DeadlineExceeded(f"{call.name}() at {peer} was not answered within {seconds:g} s")
+    return DeadlineExceeded(f"{name}() at {peer} was not answered within {seconds:g} s")

@@ -6,6 +6,9 @@ after the other, at the moment when the result arrives. To asyncio the same obje
 
 The two sides meet in one rule: callbacks run synchronously, tasks never. A task is woken through
 ``call_soon`` of the loop that it runs in, because it may not be entered from within another task.
+
+A Deferred may be given its result, or callbacks, in any thread. The callbacks run in the thread
+that gave what was missing, one after the other, and never in two threads at once.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import reprlib
+import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
 from typing import Any, Generic, NamedTuple, TypeVar, cast
@@ -30,6 +34,9 @@ logger = logging.getLogger("pbnb")
 # The loop only keeps weak references to its tasks; a coroutine that a callback returned must not
 # be collected halfway because nobody kept the Deferred.
 _running_tasks: set[asyncio.Future[Any]] = set()
+
+# Held for the moment in which a thread takes a chain for itself, and never while it runs.
+_taking = threading.Lock()
 
 
 class AlreadyCalledError(asyncio.InvalidStateError):
@@ -191,6 +198,9 @@ class Deferred(Generic[T]):
                 self._swallow = False
                 return
             raise AlreadyCalledError(f"{self!r} was given a second result")
+        # In this order: a thread that adds a callback at this moment finds the result. And with no
+        # call between the question and the answer, so that of two threads one is the first.
+        self._result = result
         self.called = True
         self._set(result)
         self._run()
@@ -289,9 +299,10 @@ class Deferred(Generic[T]):
             raise interrupt
 
     def _take_steps(self, ready: list[Deferred[Any]]) -> None:
-        if self._stops:
-            return
-        self._stops = 1
+        with _taking:
+            if self._stops:
+                return
+            self._stops = 1
         try:
             while self._steps and self._stops == 1:
                 step = self._steps.pop(0)
@@ -311,7 +322,13 @@ class Deferred(Generic[T]):
                     )
         finally:
             self._stops -= 1
-        if not self._stops:
+        if self._stops:
+            inner = self._waiting_for
+            if isinstance(inner, Deferred) and inner.called:
+                ready.append(inner)  # its result may have come, in another thread, a moment ago
+        elif self._steps:
+            ready.append(self)  # another thread has added a step, and left it to this one
+        else:
             self._settle()
 
     def _call(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -365,6 +382,7 @@ class Deferred(Generic[T]):
         result = self._result
         self._unhandled = False
         if target._waiting_for is self:
+            target._result = result
             target._waiting_for = None
             target._stops -= 1
         elif target.called:
@@ -375,6 +393,7 @@ class Deferred(Generic[T]):
                 self._set(Failure(AlreadyCalledError(f"{target!r} was given a second result")))
             return
         else:
+            target._result = result
             target.called = True
             self._result = None
         target._set(result)
@@ -382,11 +401,11 @@ class Deferred(Generic[T]):
 
     def _resume(self, future: asyncio.Future[Any]) -> None:
         self._waiting_for = None
-        self._stops -= 1
         try:
             self._set(future.result())
         except BaseException as exc:  # a task has let KeyboardInterrupt out by itself
             self._set(Failure.of(exc))
+        self._stops -= 1
         self._run()
 
     # What asyncio asks of a future
@@ -540,6 +559,8 @@ def maybeDeferred(function: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
     deferred: Deferred[Any] = Deferred()
     deferred.called = True
     deferred._take(deferred._call(function, *args, **kwargs))
+    if isinstance(deferred._waiting_for, Deferred):
+        deferred._waiting_for._run()
     deferred._run()
     return deferred
 
@@ -600,6 +621,12 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _as_future(awaitable: Awaitable[Any]) -> asyncio.Future[Any]:
     """Returns a future for an awaitable; a coroutine becomes a task that outlives its Deferred."""
     if asyncio.isfuture(awaitable):
+        here = _running_loop()
+        if here is not None and awaitable.get_loop() is not here:
+            raise RuntimeError(
+                "a callback returned a future of another event loop: return a Deferred, which "
+                "belongs to none"
+            )
         return awaitable
     try:
         loop = asyncio.get_running_loop()

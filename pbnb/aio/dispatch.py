@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from ..cred import Session
@@ -43,6 +43,12 @@ class Replies(Protocol):
 
     def started(self, call: CallReceived, running: Running) -> object:
         """Counts a method that waits for something; returns the key for `method_ended`."""
+
+    def is_here(self) -> bool:
+        """Returns whether this thread is the one of the connection's loop."""
+
+    def schedule(self, callback: Callable[..., object], *args: Any) -> bool:
+        """Runs a callback in the connection's loop."""
 
     def method_ended(self, key: object) -> None:
         """Counts the end of such a method."""
@@ -86,15 +92,16 @@ def _await_deferred(
 ) -> object | None:
     key = None if result.done() else connection.started(call, result)
 
-    def ended(value: object) -> object:
+    def ended(value: object) -> None:
+        # Somebody may give the result in another thread than the connection's.
+        if not connection.is_here():
+            connection.schedule(ended, value)
+            return
         if key is not None:
             connection.method_ended(key)
-        return value
+        _succeeded(connection, call, value)  # or failed, if that is what it is
 
-    result.addBoth(ended).addCallbacks(
-        lambda value: _succeeded(connection, call, value),
-        lambda failure: _failed(connection, call, failure),
-    )
+    result.addBoth(ended)
     return key
 
 
@@ -104,6 +111,11 @@ def _run_awaitable(connection: Replies, call: CallReceived, awaitable: Any) -> o
         task = _start(awaitable)
     else:
         task = asyncio.ensure_future(awaitable)
+        if task.get_loop() is not asyncio.get_running_loop():
+            text = f"{call.name[:80]}() returned a future of another event loop"
+            error = RuntimeError(f"{text}: return a Deferred, which belongs to none")
+            _failed(connection, call, Failure(error))
+            return None
 
     key = None
 

@@ -16,8 +16,10 @@ call find the failure in the place of the next page: what is cut short never loo
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from ..errors import DeadReferenceError, Error, PBConnectionLost, wire_name
@@ -25,6 +27,7 @@ from ..failure import CopiedFailure, Failure
 from ..flavors import Referenceable
 from ..refs import RemoteReference
 from .connection import Connection
+from .deadlines import seconds_for
 from .deferred import Deferred
 
 __all__ = ["CallbackPageCollector", "FilePager", "Pager", "StringPager", "getAllPages"]
@@ -285,8 +288,13 @@ def getAllPages(
     Raises:
         DeadReferenceError: The connection has ended.
     """
-    pages: Deferred[list[Any]] = Deferred()
     connection = referenceable.broker
+    if isinstance(connection, Connection) and not connection.is_here():
+        # The time is read here: in another thread the scope of a deadline may have ended.
+        seconds = seconds_for(referenceable.deadline, math.inf)
+        ref = referenceable if seconds == math.inf else referenceable.with_deadline(seconds)
+        return connection.call_here(partial(getAllPages, ref, methodName, *args, **kw))
+    pages: Deferred[list[Any]] = Deferred()
 
     def lost(ref: RemoteReference) -> None:
         fail(

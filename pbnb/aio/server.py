@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from ..cards import card
 from ..cred import LoginRoot, Portal, Salts, new_token, token_portal
@@ -25,6 +25,7 @@ from ..protocol.snapshot import Snapshot, kind_of
 from .address import format_address, is_loopback
 from .connection import Connection
 from .logged import Warnings
+from .threads import await_in, run_in_thread, running_loop, tell
 
 __all__ = ["PBServerFactory", "Server", "serve"]
 
@@ -181,10 +182,15 @@ class Server:
         port: The port.
         token: What a peer must know; None where anybody may connect, and for a portal.
         closed: Whether it was closed.
+        thread: Whether it has a thread and an event loop of its own.
     """
 
     def __init__(
-        self, factory: PBServerFactory, listener: asyncio.Server, token: str | None
+        self,
+        factory: PBServerFactory,
+        listener: asyncio.Server,
+        token: str | None,
+        thread: bool = False,
     ) -> None:
         name = listener.sockets[0].getsockname()
         self.root = factory.root
@@ -192,7 +198,9 @@ class Server:
         self.port: int = name[1]
         self.token = token
         self.closed = False
-        self._when_closed: list[Callable[[Server], object]] = []
+        self.thread = thread
+        self._when_closed: list[tuple[Callable[[Server], object], Any]] = []
+        self._ended = asyncio.Event()
         self._factory = factory
         self._listener = listener
         self._loop = asyncio.get_running_loop()
@@ -213,31 +221,55 @@ class Server:
         return tuple(self._factory.connections)
 
     async def close(self) -> None:
-        """Stops listening and ends all connections. Closing twice is no error."""
+        """Stops listening and ends all connections. Closing twice is no error.
+
+        A server with a thread of its own closes when its methods leave it the time: one that
+        blocks is waited for.
+        """
         if asyncio.get_running_loop() is not self._loop:
-            running = asyncio.run_coroutine_threadsafe(self.close(), self._loop)
-            await asyncio.wrap_future(running)
+            await await_in(self._loop, self.close)
             return
         self.closed = True
         self._listener.close()
         callbacks, self._when_closed = self._when_closed, []
-        for callback in callbacks:
-            try:
-                callback(self)
-            except Exception:  # the user's code; the server closes all the same
-                log.exception("a callback for the end of a server failed")
-        await asyncio.gather(*(connection.close() for connection in self.connections))
+        for callback, loop in callbacks:
+            tell(loop, self._told, callback)
+        try:
+            await asyncio.gather(*(connection.close() for connection in self.connections))
+        finally:
+            self._ended.set()
+
+    async def _has_ended(self) -> None:
+        await self._ended.wait()
+
+    def _told(self, callback: Callable[[Server], object]) -> None:
+        try:
+            callback(self)
+        except Exception:  # the user's code; the server closes all the same
+            log.exception("a callback for the end of a server failed")
 
     def notifyOnClose(self, callback: Callable[[Server], object]) -> None:
         """Runs a callback with this server when it is closed, whoever closes it.
 
+        Given in another thread in which a loop runs, it runs in that one, and otherwise in the
+        server's.
+
         Args:
             callback: Called once, with this server; at once where it is closed already.
         """
-        if self.closed:
+        here = running_loop()
+        if here is self._loop or self.closed:
+            self._notify(callback, None)
+        elif not tell(self._loop, self._notify, callback, here):
             callback(self)
+
+    def _notify(
+        self, callback: Callable[[Server], object], loop: asyncio.AbstractEventLoop | None
+    ) -> None:
+        if self.closed:
+            tell(loop, self._told, callback)
         else:
-            self._when_closed.append(callback)
+            self._when_closed.append((callback, loop))
 
     async def __aenter__(self) -> Server:
         return self
@@ -251,7 +283,7 @@ class Server:
         await self.close()
 
     def snapshot(self) -> tuple[Snapshot, ...]:
-        """Returns what each connection looks like now; to be called in the server's loop."""
+        """Returns what each connection looks like now."""
         return tuple(connection.snapshot() for connection in self.connections)
 
     def __repr__(self) -> str:
@@ -283,8 +315,14 @@ async def serve(
     dialects: Sequence[str] | None = None,
     security: SecurityOptions | None = None,
     unsafe_tracebacks: bool = False,
+    thread: bool = False,
+    concurrency: Literal["serial", "concurrent"] | None = None,
 ) -> Server:
-    """Serves an object, on the running event loop.
+    """Serves an object, on the running event loop, or in a thread of its own.
+
+    In a thread of its own calls are answered while this one computes. The methods then run in that
+    thread: plain ones one at a time, and what they share with the rest of the program needs a lock.
+    References that they are given can be called from every thread.
 
     Args:
         root: The object; its class derives from `Root` or `Referenceable`. Or a `Portal`.
@@ -299,6 +337,11 @@ async def serve(
         dialects: Names of the dialects to offer, in the order of preference.
         security: What may come in; PB's global options where it is None.
         unsafe_tracebacks: Send tracebacks of this process with the failures of its methods.
+        thread: Serve from a thread with an event loop of its own, until the server is closed.
+        concurrency: ``"serial"`` runs one call of the object's methods at a time, whoever calls,
+            until the server is closed; ``"concurrent"`` also runs others while one waits for
+            something. What the class says (``pb_concurrency``) counts where it is None, and always
+            for objects that the methods hand out, and for a portal's avatars.
 
     Returns:
         The server; ``await server.close()`` ends it.
@@ -316,6 +359,16 @@ async def serve(
         )
     if token is None and not anonymous and not isinstance(root, Portal):
         token = new_token()
+
+    if concurrency is not None:
+        _check_concurrency(root, concurrency)
+
+    async def start() -> Server:
+        server = await _start(factory, host, port, token, thread)
+        if concurrency is not None:
+            server.notifyOnClose(_set_concurrency(root, concurrency))
+        return server
+
     factory = PBServerFactory(
         root,
         unsafe_tracebacks,
@@ -325,6 +378,16 @@ async def serve(
         token=token,
         legacy_auth=legacy_auth,
     )
+    if thread:
+        # It needs nothing of this thread, and listens within a millisecond.
+        name = f"pbnb serves {type(root).__name__}"
+        return run_in_thread(name, start, Server._has_ended)
+    return await start()
+
+
+async def _start(
+    factory: PBServerFactory, host: str, port: int, token: str | None, thread: bool
+) -> Server:
     loop = asyncio.get_running_loop()
     # One address, so that one port serves it: "localhost" may have several.
     listens_on = "127.0.0.1" if host == "localhost" else host
@@ -345,7 +408,32 @@ async def serve(
     except BaseException:
         bound.close()
         raise
-    return Server(factory, listener, token)
+    return Server(factory, listener, token, thread)
+
+
+def _check_concurrency(root: Referenceable | Portal, concurrency: str) -> None:
+    if concurrency not in ("serial", "concurrent"):
+        raise ValueError(f"concurrency= is 'serial' or 'concurrent', not {concurrency!r:.40}")
+    if isinstance(root, Portal):
+        raise TypeError("a portal serves avatars: set pb_concurrency in their class")
+    if not hasattr(root, "__dict__"):
+        raise TypeError(
+            f"a {type(root).__name__} keeps no attributes: set pb_concurrency in the class"
+        )
+
+
+def _set_concurrency(root: object, concurrency: str) -> Callable[[Server], None]:
+    # An attribute of the object: whichever server or reference leads to it, there is one line.
+    attributes, before = vars(root), vars(root).get("pb_concurrency")
+    attributes["pb_concurrency"] = concurrency
+
+    def restore(closed: Server) -> None:
+        if before is None:
+            attributes.pop("pb_concurrency", None)
+        else:
+            attributes["pb_concurrency"] = before
+
+    return restore
 
 
 def _most_files() -> int:

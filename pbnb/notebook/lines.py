@@ -17,13 +17,13 @@ __all__ = ["split_serve", "takes", "without_comment"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 _OPTION = (
-    r"--(?:(?P<flag>anonymous|legacy-auth)"
-    r"|(?P<name>port|host|name|output)(?:\s*=\s*|\s+)(?P<value>\S+))"
+    r"--(?:(?P<flag>anonymous|legacy-auth|thread|serial)"
+    r"|(?P<name>port|host|name|output|deadline)(?:\s*=\s*|\s+)(?P<value>\S+))"
 )
 _FIRST_OPTION = re.compile(rf"{_OPTION}(?:\s+|$)")
 _LAST_OPTION = re.compile(rf"(?:^|\s+){_OPTION}$")
 _ANY_OPTION = re.compile(r"(?:^|\s)(--[a-z]\S*)")
-_WITHOUT_VALUE = re.compile(r"(?:^|\s)(--(?:port|host|name|output))$")
+_WITHOUT_VALUE = re.compile(r"(?:^|\s)(--(?:port|host|name|output|deadline))$")
 
 
 def takes(**arguments: dict[str, Any]) -> Callable[[F], F]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import linecache
+import math
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -30,6 +31,7 @@ from ..aio.connection import Connection
 from ..aio.server import Server
 from ..errors import ConnectError, LoginFailed
 from ..failure import shown
+from ..limits import Limits
 from ..refs.reference import RemoteReference
 from .awaiting import PLAIN, AwaitingCells
 from .blocking import kernel_loop, run, wait
@@ -53,6 +55,7 @@ _OWNER = "get_ipython().magics_manager.registry['PBMagics']"
 _EXAMPLE = f"127.0.0.1:{PORTS[0]}"
 _LEGACY = "take PB's own login with MD5 where a peer, such as Twisted, has no better one"
 _SECONDS = "the seconds after which connecting is given up"
+_CALL_SECONDS = "the seconds after which each call of this side's is given up"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class PBMagics(Magics):
     """Serves objects to other notebooks, and connects to what they serve."""
 
     connect_timeout = Float(10.0, min=0.001, help=f"{_SECONDS.capitalize()}.").tag(config=True)
+    call_seconds = Float(
+        math.inf, min=0.001, help=f"{_CALL_SECONDS.capitalize()}; inf waits as long as it takes."
+    ).tag(config=True)
 
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
@@ -136,6 +142,12 @@ class PBMagics(Magics):
         name={"help": "a name to connect to it by, in this user's notebooks"},
         anonymous={"action": "store_true", "help": "let anyone connect, without a login"},
         legacy_auth={"action": "store_true", "help": _LEGACY},
+        thread={
+            "action": "store_true",
+            "help": "answer from a thread, also while this kernel computes: the methods run there",
+        },
+        serial={"action": "store_true", "help": "run one call of its methods at a time"},
+        deadline={"type": float, "help": f"{_CALL_SECONDS}; PBMagics.call_seconds if left out"},
         output={
             "choices": ["cell", "widget"],
             "default": "cell",
@@ -158,6 +170,7 @@ class PBMagics(Magics):
     @takes(
         target={"nargs": "?", "metavar": "TARGET", "help": "host:port, or a name it is served as"},
         timeout={"type": float, "help": f"{_SECONDS}; PBMagics.connect_timeout if left out"},
+        deadline={"type": float, "help": f"{_CALL_SECONDS}; PBMagics.call_seconds if left out"},
         user={"help": "log in by this name; the password is asked for"},
         legacy_auth={"action": "store_true", "help": _LEGACY},
     )
@@ -300,6 +313,7 @@ class PBMagics(Magics):
         args = self._parse("pb_serve", [*options, "--", expression])
         root = eval(expression, self.ipython.user_ns, dict(local_ns))
         self.servings.check(root, args.name)
+        limits = self._limits(args.deadline)
 
         log = PrintLog() if args.output == "widget" else None
         widget = None if log is None else _log_widget(log, kernel_loop(self.ipython))
@@ -313,6 +327,9 @@ class PBMagics(Magics):
                     name=args.name,
                     anonymous=args.anonymous,
                     legacy_auth=args.legacy_auth,
+                    limits=limits,
+                    thread=args.thread,
+                    concurrency="serial" if args.serial else None,
                 )
             print(announcement(serving))
             if widget is not None:
@@ -334,6 +351,7 @@ class PBMagics(Magics):
         timeout = self.connect_timeout if args.timeout is None else args.timeout
         if not timeout > 0:
             raise UsageError(f"--timeout {timeout:g} leaves no time: give it some seconds")
+        limits = self._limits(args.deadline)
         with _shown_in_one_sentence():
             address, token = destination(_unquoted(args.target))
         # After all that could go wrong with the line: nobody types a password in vain.
@@ -348,12 +366,19 @@ class PBMagics(Magics):
                 password=password,
                 legacy_auth=args.legacy_auth,
                 timeout=timeout,
+                limits=limits,
             )
             if isinstance(ref.broker, Connection):
                 self.connections.add(ref.broker)
             return ref
 
         return _Plan(start)
+
+    def _limits(self, seconds: float | None) -> Limits:
+        """Returns the limits of connections whose calls may take so long."""
+        if seconds is not None and not seconds > 0:
+            raise UsageError(f"--deadline {seconds:g} leaves no time: give it some seconds")
+        return Limits(call_seconds=self.call_seconds if seconds is None else seconds)
 
     def _plan_stop(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
         target = self._parse("pb_stop", without_comment(line).split()).target

@@ -91,6 +91,7 @@ class Servings:
         name: str | None,
         anonymous: bool,
         legacy_auth: bool = False,
+        **options: Any,
     ) -> Serving:
         """Serves an object and leaves a connection file for it.
 
@@ -101,11 +102,13 @@ class Servings:
             name: The name to serve it under, if any.
             anonymous: Whether anyone may connect, without a login.
             legacy_auth: Whether to take PB's own login, with MD5, too.
+            **options: More of what `pbnb.serve` takes.
 
         Raises:
             UsageError: It cannot be served; the text says what to do.
         """
-        server = await self._listen(root, host, port, anonymous, legacy_auth)
+        options.update(anonymous=anonymous, legacy_auth=legacy_auth)
+        server = await self._listen(root, host, port, options)
         file = ConnectionFile(server.host, server.port, name, server.token)
         try:
             self._files.write(file)
@@ -149,7 +152,7 @@ class Servings:
             raise _name_taken(owner)
 
     async def _listen(
-        self, root: Any, host: str, port: int | None, anonymous: bool, legacy_auth: bool
+        self, root: Any, host: str, port: int | None, options: dict[str, Any]
     ) -> Server:
         if not is_loopback(host):
             raise UsageError(
@@ -160,9 +163,7 @@ class Servings:
             raise UsageError(f"{port} is no port: choose one from 1 to 65535")
         for attempt in PORTS if port is None else [port]:
             try:
-                return await serve(
-                    root, host, attempt, anonymous=anonymous, legacy_auth=legacy_auth
-                )
+                return await serve(root, host, attempt, **options)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise UsageError(error.strerror or str(error)) from None

@@ -26,9 +26,10 @@ def announcement(serving: Serving) -> str:
         serving: What is served.
     """
     anonymous = ", without a login" if serving.server.anonymous else ""
+    thread = ", from a thread" if serving.server.thread else ""
     user = " --user NAME" if _asks_for_a_name(serving) else ""
     return (
-        f"serving {described(serving)}{anonymous} — "
+        f"serving {described(serving)}{thread}{anonymous} — "
         f"connect with: %pb_connect {serving.target}{user}"
     )
 
@@ -54,7 +55,7 @@ def status(servings: Sequence[Serving], held: Iterable[str]) -> Iterator[str]:
 def _row(serving: Serving) -> tuple[str, str, str, str, str]:
     server = serving.server
     return (
-        serving.kind,
+        f"{serving.kind} (thread)" if serving.server.thread else serving.kind,
         serving.file.address,
         serving.file.name or "-",
         "none" if server.anonymous else "user" if _asks_for_a_name(serving) else "token",

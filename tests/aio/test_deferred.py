@@ -1149,3 +1149,72 @@ def test_a_card_shows_the_state_and_leaves_a_failure_unhandled() -> None:
     assert "a.Wrong" in made and len(made) < 3000
     assert failed._unhandled
     failed.addErrback(lambda failure: None)
+
+
+def test_callbacks_added_while_another_thread_gives_the_result_all_run() -> None:
+    started = [threading.Barrier(2) for _ in range(500)]
+    deferreds: list[Deferred[int]] = [Deferred() for _ in started]
+    inner: list[Deferred[int]] = [Deferred() for _ in started]
+    ran: list[list[int]] = [[] for _ in started]
+
+    def give() -> None:
+        for barrier, deferred, later in zip(started, deferreds, inner, strict=True):
+            barrier.wait(10)
+            deferred.callback(0)
+            later.callback(0)
+
+    def count(at: int, value: int) -> int:
+        ran[at].append(value)
+        return value + 1
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    thread = threading.Thread(target=give)
+    thread.start()
+    try:
+        for at, deferred in enumerate(deferreds):
+            started[at].wait(10)
+            for _ in range(10):
+                deferred.addCallback(lambda value, at=at: count(at, value))
+            deferred.addCallback(lambda _, at=at: inner[at])
+            for _ in range(10):
+                deferred.addCallback(lambda value, at=at: count(at, value))
+        thread.join(10)
+    finally:
+        sys.setswitchinterval(before)
+    # Each once, one after the other, and none forgotten.
+    assert ran == [2 * list(range(10))] * len(ran)
+    assert all(deferred.result() == 10 for deferred in deferreds)
+
+
+def test_of_two_results_given_at_once_one_is_refused() -> None:
+    refused: list[AlreadyCalledError] = []
+    rounds = [(Deferred[int](), threading.Barrier(2)) for _ in range(500)]
+
+    def give() -> None:
+        for deferred, barrier in rounds:
+            barrier.wait(10)
+            try:
+                deferred.callback(1)
+            except AlreadyCalledError as error:
+                refused.append(error)
+
+    threads = [threading.Thread(target=give) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert len(refused) == len(rounds)
+
+
+def test_a_callback_may_not_return_a_future_of_another_loop() -> None:
+    async def future() -> asyncio.Future[None]:
+        return asyncio.get_running_loop().create_future()
+
+    foreign = asyncio.run(future())
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="^a callback returned a future of another event"):
+            await succeed(1).addCallback(lambda _: foreign)
+
+    asyncio.run(main())

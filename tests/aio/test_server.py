@@ -305,3 +305,80 @@ async def _cards() -> None:
 
 def test_a_card_of_a_server_holds_no_secret_and_sends_nothing() -> None:
     asyncio.run(_cards())
+
+
+class Handle(pb.Root):
+    """An instrument that must not be used by two at once."""
+
+    def __init__(self) -> None:
+        self.inside = self.most = 0
+
+    async def remote_use(self) -> None:
+        self.inside += 1
+        self.most = max(self.most, self.inside)
+        await asyncio.sleep(0)
+        self.inside -= 1
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+@pytest.mark.parametrize("thread", [True, False])
+def test_a_served_object_is_serial_as_long_as_it_is_served_so(
+    anonymous: bool, thread: bool
+) -> None:
+    async def use(handle: Handle, **options: Any) -> int:
+        handle.most = 0
+        options |= {"anonymous": anonymous, "thread": thread}
+        async with await pb.serve(handle, **options) as server:
+            refs = [await pb.connect(server.address, token=server.token) for _ in range(3)]
+            await asyncio.gather(*(ref.callRemote("use") for ref in refs for _ in range(5)))
+            for ref in refs:
+                await ref.broker.close()
+        return handle.most
+
+    async def main() -> None:
+        handle = Handle()
+        assert await use(handle, concurrency="serial") == 1
+        assert await use(handle) > 1
+        assert "pb_concurrency" not in vars(handle)
+        handle.pb_concurrency = "serial"
+        assert await use(handle) == 1
+        assert await use(handle, concurrency="concurrent") > 1
+        assert handle.pb_concurrency == "serial"
+
+    asyncio.run(main())
+
+
+def test_an_object_served_twice_is_never_used_twice_at_once() -> None:
+    async def main() -> None:
+        handle = Handle()
+        async with (
+            await pb.serve(handle, concurrency="serial") as one,
+            await pb.serve(handle, thread=True) as other,
+        ):
+            refs = [await pb.connect(each.address) for each in (one, other) for _ in range(2)]
+            await asyncio.gather(*(ref.callRemote("use") for ref in refs for _ in range(20)))
+            assert handle.most == 1
+            for ref in refs:
+                await ref.broker.close()
+
+    asyncio.run(main())
+
+
+def test_a_concurrency_that_cannot_be_had() -> None:
+    async def main() -> None:
+        with pytest.raises(ValueError, match="is 'serial' or 'concurrent', not 'paralell'"):
+            await pb.serve(Handle(), concurrency="paralell")  # type: ignore[arg-type]
+        portal = pb.Portal(lambda name, mind: pb.Avatar(), [pb.PasswordChecker(alice="secret")])
+        with pytest.raises(TypeError, match="^a portal serves avatars: set pb_concurrency in"):
+            await pb.serve(portal, concurrency="serial")
+
+        class Slots:
+            __slots__ = ()
+
+            def rootObject(self, broker: object) -> pb.Root:
+                return Handle()
+
+        with pytest.raises(TypeError, match="^a Slots keeps no attributes: set pb_concurrency"):
+            await pb.serve(Slots(), concurrency="serial")  # type: ignore[arg-type]
+
+    asyncio.run(main())

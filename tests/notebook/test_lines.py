@@ -19,6 +19,8 @@ from pbnb.notebook.lines import split_serve, takes, without_comment
         ("Echoer() --name 'foo'", "Echoer()", ["--name", "foo"]),
         ("Echoer() --host ::1", "Echoer()", ["--host", "::1"]),
         ("--anonymous", "", ["--anonymous"]),
+        ("a --thread --serial", "a", ["--thread", "--serial"]),
+        ("--deadline=30 a", "a", ["--deadline", "30"]),
         # An expression is left as it is.
         ("Echoer('a  b', {1: 2})", "Echoer('a  b', {1: 2})", []),
         ("Echoer('--port 1')", "Echoer('--port 1')", []),

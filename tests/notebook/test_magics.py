@@ -362,6 +362,131 @@ def test_config_shows_the_timeout(kernel: Kernel) -> None:
     assert "Current: 10.0" in text
 
 
+ASIDE = """\
+import threading, time
+def serving_threads():
+    return [each.name for each in threading.enumerate() if each.name.startswith('pbnb serves')]
+class Aside(pb.Root):
+    def __init__(self):
+        self.begun, self.released = threading.Event(), threading.Event()
+    def remote_release(self, text):
+        print('said', text, threading.current_thread() is threading.main_thread())
+        # Only while the cell computes is this answered with True.
+        busy = self.begun.is_set() and not self.released.is_set()
+        self.released.set()
+        return busy
+    def remote_fail(self):
+        raise ValueError('as asked')
+def compute():
+    aside.released.clear()
+    aside.begun.set()
+    while not aside.released.is_set():
+        pass
+    aside.begun.clear()
+aside = Aside()
+"""
+
+
+@pytest.fixture(params=["plain", "nested"])
+def busy_kernel(request: pytest.FixtureRequest, new_kernel: Callable[..., Kernel]) -> Kernel:
+    """A kernel that can compute until a call was answered; also one whose loop was nested."""
+    kernel = new_kernel()
+    kernel.run("%load_ext pbnb")
+    kernel.run(ASIDE)
+    if request.param == "nested":
+        kernel.run("%pb_serve Echoer() --name other")
+        kernel.run("def get():\n    ref = %pb_connect other\n    return ref\nref = get()")
+        assert kernel.run("is_nested()").result == "True"
+        kernel.run("del ref\n%pb_stop other")
+    return kernel
+
+
+def test_a_thread_answers_while_its_kernel_computes(
+    busy_kernel: Kernel, new_kernel: Callable[..., Kernel]
+) -> None:
+    kernel, peer = busy_kernel, new_kernel()
+    peer.run("%load_ext pbnb")
+    serving = kernel.send("%pb_serve aside --thread --name aside")
+    kernel.wait(serving)
+    assert re.fullmatch(
+        r"serving Aside as aside on \S+, from a thread — connect with: %pb_connect aside\n",
+        kernel.cells[serving].stdout,
+    )
+    peer.run("ref = %pb_connect aside")
+    computing = kernel.send("compute()")
+    call = "await ref.callRemote('release', 'hello')"
+    # The computing cell ends by the call alone.
+    assert peer.run(f"while not {call}: pass").status == "ok"
+    assert kernel.wait(computing).status == "ok"
+    assert (kernel.cells[computing].stdout, kernel.cells[computing].stderr) == ("", "")
+    # What the methods print, and why they fail, appears below the cell that serves.
+    peer.attempt("await ref.callRemote('fail')")
+    kernel.wait_until(serving, lambda cell: "ValueError: as asked" in cell.stderr)
+    assert "said hello False\n" in kernel.cells[serving].stdout
+    # An interrupt ends the computing cell alone.
+    computing = kernel.send("print('computing', flush=True)\ncompute()")
+    kernel.wait_until(computing, lambda cell: cell.stdout)
+    peer.run("ref2 = %pb_connect aside")
+    kernel.interrupt()
+    assert kernel.wait(computing).ename == "KeyboardInterrupt"
+    assert peer.run("await ref.callRemote('release', 'again')").status == "ok"
+    # Its panel and its status are those of any server.
+    rows = [line.split() for line in kernel.run("%pb_status").stdout.splitlines()]
+    assert rows[1][:2] == ["Aside", "(thread)"]
+    panel = "panel = %pb_show\nprint(len(panel.panel.rows()[0]['peers']))"
+    assert kernel.run(panel).stdout == "2\n"
+    # A call from the kernel itself, and its end.
+    said = kernel.run("ref = %pb_connect aside\nawait ref.callRemote('release', 'here')").stdout
+    assert said == "said here False\n"
+    assert kernel.run("%pb_stop").stdout.startswith("stopped serving Aside as aside on ")
+    ended = "while serving_threads(): await asyncio.sleep(0.01)"
+    kernel.run(ended)
+    assert peer.attempt("await ref.callRemote('release', 'x')").ename == "DeadReferenceError"
+    kernel.run("server = %pb_serve aside --thread --output widget\nassert serving_threads()")
+    kernel.run(f"%unload_ext pbnb\n{ended}\nassert server.closed")
+
+
+def test_one_call_at_a_time(kernel: Kernel) -> None:
+    kernel.run(
+        "class Handle(pb.Root):\n"
+        "    inside = most = 0\n"
+        "    async def remote_use(self):\n"
+        "        self.inside += 1\n"
+        "        self.most = max(self.most, self.inside)\n"
+        "        await asyncio.sleep(0)\n"
+        "        self.inside -= 1\n"
+        "handle = Handle()"
+    )
+    use = (
+        "refs = [await pb.connect(server.address, token=server.token) for _ in range(2)]\n"
+        "await asyncio.gather(*(ref.callRemote('use') for ref in refs for _ in range(5)))\n"
+        "handle.most"
+    )
+    for options, most in (("--serial", "1"), ("", "10"), ("--serial --thread", "1")):
+        kernel.run(f"handle.most = 0\nserver = %pb_serve handle {options}")
+        assert kernel.run(use).result == most
+        kernel.run("%pb_stop")
+
+
+def test_calls_have_the_deadline_of_the_notebook(kernel: Kernel) -> None:
+    seconds = "ref.broker._limits.call_seconds"
+    served = "server.connections[0]._limits.call_seconds"
+    both = f"ref = %pb_connect {{server.address}} OPTIONS\n({seconds}, {served})"
+    kernel.run("server = %pb_serve Echoer()")
+    assert kernel.run(both.replace("OPTIONS", "")).result == "(inf, inf)"
+    kernel.run("%pb_stop\n%config PBMagics.call_seconds = 30\nserver = %pb_serve Echoer()")
+    assert kernel.run(both.replace("OPTIONS", "")).result == "(30.0, 30.0)"
+    kernel.run("%pb_stop\nserver = %pb_serve Echoer() --deadline 7")
+    assert kernel.run(both.replace("OPTIONS", "--deadline 0.05")).result == "(0.05, 7.0)"
+    kernel.run("async def never(): await asyncio.Event().wait()")
+    kernel.run("server.root.remote_never = never")
+    assert kernel.attempt("await ref.callRemote('never')").ename == "DeadlineExceeded"
+    kernel.run("%config PBMagics.call_seconds = float('inf')")
+    for magic in ("%pb_connect {server.address}", "%pb_serve Echoer()"):
+        failed = kernel.attempt(f"{magic} --deadline 0")
+        assert failed.stderr == "UsageError: --deadline 0 leaves no time: give it some seconds\n"
+
+
 def test_unloading_leaves_nothing_behind(new_kernel: Callable[..., Kernel], tmp_path: Path) -> None:
     kernel = new_kernel()
     kernel.run(
