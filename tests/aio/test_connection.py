@@ -158,8 +158,7 @@ def test_a_call_without_an_answer_leaves_nothing_pending() -> None:
         async with served(desk) as (_, ref):
             assert ref.remote_only("note", 1) is None
             ref.remoteMethod("note")(2)
-            await until(lambda: desk.notes == [1, 2])
-            assert not ref.broker.machine.pending
+            await until(lambda: desk.notes == [1, 2] and not ref.broker.machine.pending)
 
     asyncio.run(main())
 
