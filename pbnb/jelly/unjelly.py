@@ -525,8 +525,7 @@ def _decimal(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Decimal
         return Decimal("Infinity")
     if type(exponent) is not int or abs(exponent) > _LARGEST_EXPONENT:
         raise InsecureJelly(f"a decimal's exponent is an integer up to {_LARGEST_EXPONENT}")
-    digits = tuple(map(int, str(abs(value))))
-    return Decimal((int(value < 0), digits, exponent))
+    return Decimal(f"{value}E{exponent}")
 
 
 def _remote(u: Unjellier, tree: list[Tree], promise: Promise | None) -> RemoteReference:
