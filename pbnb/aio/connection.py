@@ -75,7 +75,7 @@ _NEVER_FULL = sys.version_info[:2] in ((3, 12), (3, 13)) and sys.version_info < 
 # Seconds for which the calls of one peer are handled before others have their turn: one segment
 # may hold thousands. The clock is read after every so many.
 _SLICE = 0.05
-_EVENTS = 16
+_EVENTS = 4
 
 # Seconds that closing waits for the peer to read what is still buffered.
 _GRACE = 2.0

@@ -188,7 +188,7 @@ def test_a_segment_of_many_calls_lets_others_have_their_turn() -> None:
             writer.write(encode(b"pb", None) + 300 * call(b"count"))
             await asyncio.wait_for(look(), 30)
             steps = {after - before for before, after in pairwise(counter.seen)}
-            assert max(steps) <= 50 + 16
+            assert max(steps) <= 50 + 4
             writer.close()
             await until(lambda: not server.connections)
 
