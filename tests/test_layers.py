@@ -33,6 +33,7 @@ LOWEST_FLOOR = {
     "asyncio": AIO,
     "socket": AIO,
     "ssl": AIO,
+    "cryptography": AIO,
     "selectors": AIO,
     "IPython": NOTEBOOK,
     "ipykernel": NOTEBOOK,
@@ -55,6 +56,10 @@ LATE = {
     ("pbnb/__init__.py", "unload_ipython_extension"),
     # ipywidgets is not everywhere, and nothing else needs it.
     ("pbnb/notebook/magics.py", "_log_widget"),
+    # cryptography is slow to import, and most connections are not encrypted.
+    ("pbnb/aio/tls.py", "_keys"),
+    # Windows has no locks of this kind, and no Unix sockets to lock for.
+    ("pbnb/aio/unix.py", "_locked"),
     ("pbnb/__init__.py", "show"),
     ("pbnb/__init__.py", "bind"),
     ("pbnb/__init__.py", "view"),

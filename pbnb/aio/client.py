@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import socket
+import os
 from collections.abc import Sequence
 from typing import Any
 
-from ..cred import TOKEN_USER, Anonymous, UsernamePassword
-from ..errors import ConnectError, ConnectTimeout, RemoteProtocolError
+from ..cred import TOKEN_USER, Anonymous, Invitation, Secret, UsernamePassword
+from ..errors import ConnectError, ConnectTimeout
 from ..flavors import Referenceable
 from ..jelly.security import SecurityOptions
 from ..limits import Limits
 from ..refs import RemoteReference
-from .address import format_address, numeric_address, parse_address
+from .address import numeric_address, parse_address
 from .connection import Connection
 from .deferred import Deferred
 from .login import Credentials, log_in
+from .reaching import not_opened, way_to
 
 __all__ = ["PBClientFactory", "connect"]
 
@@ -114,17 +115,20 @@ class PBClientFactory:
         # It ended in the opening: whoever waits learns why.
         waiting, self._waiting = self._waiting, []
         for root in waiting:
-            root.errback(_not_opened(connection))
+            root.errback(not_opened(connection))
 
 
 async def connect(
-    address: str,
+    address: str | Invitation,
     *,
     token: str | None = None,
     username: str | None = None,
     password: str | bytes | None = None,
     anonymous: bool = False,
     mind: Referenceable | None = None,
+    cafile: str | os.PathLike[str] | None = None,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
     legacy_auth: bool = False,
     server_address: str | None = None,
     timeout: float = DEFAULT_TIMEOUT,  # noqa: ASYNC109 (covers three steps and names each)
@@ -139,17 +143,23 @@ async def connect(
     secret, which does not travel.
 
     Args:
-        address: ``"host:port"``; a numeric IPv6 host in brackets.
+        address: An invitation: its line, or the `Invitation`. Or ``"host:port"``, with a numeric
+            IPv6 host in brackets. Or ``"unix:"`` and the path of a socket.
         token: The server's token, where it asks for one.
         username: The name to log in with at a server of avatars.
         password: The password for it.
         anonymous: Log in as a guest at a server of avatars.
         mind: An object of this side's that the avatar may call, or None.
+        cafile: A file or directory of CAs, one of which vouches for the server's certificate and
+            its name. The connection is then encrypted, as it is where the invitation says so.
+        certfile: The certificate to show to a server that wants one, as PEM.
+        keyfile: The key of that, if it is in a file of its own.
         legacy_auth: Log in with PB's own login, with MD5, at servers that have no better one, as
             Twisted's.
         server_address: The address that the server has on its own end, as ``host:port`` with a
             numeric host, where a tunnel or a changed port leads to it. A login is good for one
-            address, so that nobody in between can use it.
+            address, so that nobody in between can use it. Under TLS it is good for one
+            certificate, and this is not needed.
         timeout: Seconds that connecting, the opening and the login may take together.
         limits: What the peer may cost.
         dialects: Names of the dialects to speak, in the order of preference.
@@ -165,11 +175,16 @@ async def connect(
         ConnectTimeout: The time was up.
         UnauthorizedLogin: The server refused the login, or could not prove itself.
         ValueError: The address cannot be read.
-        TypeError: It was said in two ways, or by half, who logs in.
+        TypeError: It was said in two ways, or by half, who logs in or what TLS is spoken with.
+        OSError: A file of a certificate cannot be read.
     """
-    credentials = _credentials(token, username, password, anonymous)
-    host, port = parse_address(address)
-    where = format_address(host, port)
+    # By these names alone, whose reprs show no secret: a traceback may be one with variables.
+    if isinstance(address, str) and Invitation.is_line(address):
+        address = Secret(address)
+    token = None if token is None else Secret(token)
+    invitation = Invitation.of(address, token)
+    credentials = _credentials(invitation.token, username, password, anonymous)
+    way = way_to(invitation, cafile, certfile, keyfile)
     factory = PBClientFactory(
         unsafe_tracebacks,
         security=security,
@@ -183,7 +198,7 @@ async def connect(
         async with asyncio.timeout(timeout):
             # Asked for first: a peer may have hung up before the connection is returned here.
             opened = factory.getRootObject()
-            connection = await _open(factory, host, port, where)
+            connection = await way.open(factory)
             root = await opened
             if credentials is None:
                 return root
@@ -194,28 +209,15 @@ async def connect(
         if isinstance(error, ConnectError):
             raise
         what = "answered" if connection is None else "finished opening the connection"
-        raise ConnectTimeout(f"{where} has not {what} within {timeout:g} s") from None
+        text = f"{way.where} has not {what} within {timeout:g} s"
+        if connection is not None and way.tls is None and way.path is None:
+            # Which waits for the client's first word, as the client of PB does for its own.
+            text += "; if it serves with TLS, connect with its invitation"
+        raise ConnectTimeout(text) from None
     except BaseException:
         if connection is not None:
             connection.abort()
         raise
-
-
-async def _open(factory: PBClientFactory, host: str, port: int, where: str) -> Connection:
-    loop = asyncio.get_running_loop()
-    try:
-        _, connection = await loop.create_connection(factory, host, port)
-    except socket.gaierror as error:
-        raise ConnectError(f"there is no host {host!r}: {error.strerror}") from None
-    except TimeoutError:
-        raise
-    except ConnectionRefusedError:
-        raise ConnectError(
-            f"nothing listens on {where}: is the server running, and is this its address?"
-        ) from None
-    except OSError as error:
-        raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from None
-    return connection
 
 
 def _credentials(
@@ -240,9 +242,3 @@ def _as_seen_there(server_address: str) -> str:
         raise ValueError(
             f"server_address={server_address!r} needs a number for the host, such as 127.0.0.1"
         ) from None
-
-
-def _not_opened(connection: Connection) -> ConnectError:
-    if isinstance(connection.error, RemoteProtocolError):
-        return ConnectError(f"{connection.peer} does not speak PB: {connection.error}")
-    return ConnectError(f"{connection.peer} closed the connection before it was open")

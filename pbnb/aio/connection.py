@@ -46,12 +46,12 @@ from ..protocol.snapshot import (
     target_of,
 )
 from ..refs import CachedRemotely, RemoteReference
-from .address import format_address, numeric_address
 from .calls import CallLog, reason, user_of
 from .control import Control
 from .deadlines import Deadlines, exceeded, seconds_for
 from .deferred import Deferred, fail
 from .dispatch import run_call
+from .ends import Ends
 from .flow import Flow
 from .here import Here
 from .liveness import Liveness
@@ -93,15 +93,17 @@ class Connection(asyncio.Protocol):
         dialects: Names of the dialects to speak.
         unsafe_tracebacks: Send tracebacks of this process with failures.
         warnings: Says what the peer does wrong; a server's connections share one.
+        made: Called with this connection and its transport before anything is sent.
         opened: Called with this connection when a dialect is agreed on.
         ended: Called with this connection, once, when it has ended.
 
     Attributes:
         machine: The protocol machine, which holds the tables.
-        peer: The peer's address, as ``host:port``.
-        channel: The address of the side that listened, in the form in which both sides know it.
+        peer: The peer's address, as ``host:port``; with a Unix socket a path or a process.
+        channel: What a login is bound to, in the words of both sides: the certificate of the side
+            that listened, or else its address.
         lost: Whether the connection has ended.
-        error: What the peer did wrong, where that ended the connection.
+        error: What ended the connection, where that was an error.
         since: When the connection was made, by its loop's clock.
         bytes_received: How many bytes have come.
         bytes_sent: How many bytes have gone.
@@ -120,6 +122,7 @@ class Connection(asyncio.Protocol):
         dialects: Sequence[str] | None = None,
         unsafe_tracebacks: bool = False,
         warnings: Warnings | None = None,
+        made: Callable[[Connection, asyncio.BaseTransport], object] = lambda *made: None,
         opened: Callable[[Connection], object] = lambda connection: None,
         ended: Callable[[Connection], object] = lambda connection: None,
     ) -> None:
@@ -143,6 +146,7 @@ class Connection(asyncio.Protocol):
         self.calls_received = self.calls_sent = 0
         self._log: CallLog | None = None
         self._root = root
+        self._made = made
         self._opened = opened
         self._ended = ended
         self._awaiting: list[Callable[[], object]] = []
@@ -185,10 +189,9 @@ class Connection(asyncio.Protocol):
         self.since = self._loop.time()
         self._closed = self._loop.create_future()
         self.liveness.begin(transport)
-        name = transport.get_extra_info("peername")
-        self.peer = format_address(*name[:2]) if isinstance(name, tuple) else str(name or "a peer")
-        self.channel = _channel(transport.get_extra_info("sockname") if self._listening else name)
-        self._here = Here(transport.get_extra_info("sockname"), name)
+        self.peer, self.channel, own, other = Ends.of(transport, self._listening)
+        self._here = Here(own, other)
+        self._made(self, transport)
         if self._root is not None:
             self.machine.refs.named[ROOT] = self._root.rootObject(self)
         self._flush()
@@ -231,7 +234,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Ends every pending call; called by the event loop."""
         self.lost = True
-        cause = self.error or exc
+        cause = self.error = self.error or exc
         self.liveness.end()
         self._here.ended()
         self.turns.clear()
@@ -541,7 +544,7 @@ class Connection(asyncio.Protocol):
             self.call_soon(self.disconnect)
         elif not self.lost:
             self._flush()
-            self._transport.close()
+            self._close()
 
     def abort(self) -> None:
         """Ends the connection without writing what is still buffered."""
@@ -868,7 +871,12 @@ class Connection(asyncio.Protocol):
         self.calls.add(True, "", "", None, str(event.error))
         self.warn(logging.WARNING, "closing the connection to %s: %s", self.peer, event.error)
         self._flush()
-        self._transport.close()
+        self._close()
+
+    def _close(self) -> None:
+        # Under TLS, closing twice would cut off what was still to be written.
+        if not self._transport.is_closing():
+            self._transport.close()
 
 
 _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
@@ -909,11 +917,6 @@ class _Canceller:
 def _as_luid(name: Any) -> Any:
     # Named objects are known by byte strings on the wire.
     return name.encode("utf-8") if isinstance(name, str) else name
-
-
-def _channel(name: Any) -> str:
-    # A socket of another family, or one without a name, has no address that both ends could know.
-    return numeric_address(*name[:2]) if isinstance(name, tuple) else str(name or "")
 
 
 def _shielded(callback: Callable[..., object], *args: object) -> object:

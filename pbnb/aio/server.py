@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import inspect
 import logging
 import os
@@ -16,7 +15,7 @@ from types import TracebackType
 from typing import Any, Literal
 
 from ..cards import card
-from ..cred import LoginRoot, Portal, Salts, new_token, token_portal
+from ..cred import Invitation, LoginRoot, Portal, Salts, Secret, new_token, token_portal
 from ..errors import LimitExceeded
 from ..flavors import Referenceable, Root
 from ..jelly.security import SecurityOptions
@@ -24,18 +23,16 @@ from ..limits import Limits
 from ..protocol.snapshot import Snapshot, kind_of
 from .address import format_address, is_loopback
 from .connection import Connection
+from .handshakes import Handshakes
+from .listening import Door, Listener, open_door, reachable
 from .logged import Warnings
 from .threads import await_in, run_in_thread, running_loop, tell
+from .tls import ServerContext
+from .unix import is_private
 
 __all__ = ["PBServerFactory", "Server", "serve"]
 
 log = logging.getLogger("pbnb")
-
-# Connections that may wait to be accepted. One peer opening many at once is the usual case here.
-_BACKLOG = 4096
-# How many of them are accepted in one turn of the loop. Each takes it a third of a millisecond.
-# And where no file can be opened any more, asyncio logs as many tracebacks in each second.
-_ACCEPTS = 1
 
 _BY_TOKEN = "connect with %pb_connect as the user who serves, or with pb.connect(..., token=...)"
 _BY_NAME = (
@@ -86,6 +83,7 @@ class PBServerFactory:
         self.connections: set[Connection] = set()
         # Those that had not opened or logged in when that was last looked at, the oldest first.
         self._newcomers: dict[Connection, None] = {}
+        self._opening_seconds = (limits or Limits()).opening_seconds
         self._most = min((limits or Limits()).connections, _most_files() * 3 // 4)
         self._warnings = Warnings((limits or Limits()).logged_lines)
         self._token = token
@@ -112,11 +110,24 @@ class PBServerFactory:
             listening=True,
             root=_RootOf(self),
             guarded=not self.anonymous,
+            made=_check_user,
             ended=self._ended,
             **self._options,
         )
         self.connections.add(connection)
         return connection
+
+    def behind(self, context: ServerContext) -> Handshakes:
+        """Returns what makes the protocol of each connection that begins with TLS.
+
+        Args:
+            context: What TLS is spoken with.
+        """
+        # A connection that has not begun has a file all the same.
+        most = max(1, self._most // 3)
+        return Handshakes(
+            context, self, seconds=self._opening_seconds, most=most, warnings=self._warnings
+        )
 
     def _make_room(self) -> bool:
         while self._newcomers:
@@ -160,6 +171,12 @@ class _Refused(asyncio.Protocol):
         transport.abort()
 
 
+def _check_user(connection: Connection, transport: asyncio.BaseTransport) -> None:
+    sock = transport.get_extra_info("socket")
+    if sock.family == getattr(socket, "AF_UNIX", None) and not is_private(sock):
+        connection.give_up(PermissionError("it is a process of another user"))
+
+
 class _RootOf(Root):
     """Stands for a factory's root until it is known which connection asks."""
 
@@ -178,9 +195,13 @@ class Server:
 
     Attributes:
         root: The object, or the portal.
-        host: The address that it is served on.
-        port: The port.
-        token: What a peer must know; None where anybody may connect, and for a portal.
+        address: Where it is served: ``host:port``, or ``unix:`` and a path.
+        host: The address that it is served on; empty for a Unix socket.
+        port: The port; 0 for a Unix socket.
+        path: The path of a Unix socket, or None.
+        key: The fingerprint of the key of its TLS, or None where nothing is encrypted.
+        token: What a peer must know; None where anybody may connect, and for a portal. Its repr
+            is hidden.
         closed: Whether it was closed.
         thread: Whether it has a thread and an event loop of its own.
     """
@@ -188,14 +209,15 @@ class Server:
     def __init__(
         self,
         factory: PBServerFactory,
-        listener: asyncio.Server,
+        door: Door,
+        listener: Listener,
         token: str | None,
         thread: bool = False,
     ) -> None:
-        name = listener.sockets[0].getsockname()
         self.root = factory.root
-        self.host: str = name[0]
-        self.port: int = name[1]
+        self.host, self.port, self.path = door.host, door.port, door.path
+        self.address = door.address
+        self.key = None if door.tls is None else door.tls.key
         self.token = token
         self.closed = False
         self.thread = thread
@@ -206,9 +228,12 @@ class Server:
         self._loop = asyncio.get_running_loop()
 
     @property
-    def address(self) -> str:
-        """The address, as ``host:port``."""
-        return format_address(self.host, self.port)
+    def invitation(self) -> Invitation:
+        """What others connect with: `Invitation.reveal` returns its line."""
+        if self.path is not None:
+            return Invitation(self.address, None, self.token)
+        address = format_address(reachable(self.host), self.port)
+        return Invitation(address, self.key, self.token)
 
     @property
     def anonymous(self) -> bool:
@@ -307,8 +332,12 @@ async def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    anonymous: bool = True,
+    path: str | os.PathLike[str] | None = None,
+    anonymous: bool | None = None,
     token: str | None = None,
+    certfile: str | os.PathLike[str] | None = None,
+    keyfile: str | os.PathLike[str] | None = None,
+    client_ca: str | os.PathLike[str] | None = None,
     legacy_auth: bool = False,
     insecure: bool = False,
     limits: Limits | None = None,
@@ -324,15 +353,27 @@ async def serve(
     thread: plain ones one at a time, and what they share with the rest of the program needs a lock.
     References that they are given can be called from every thread.
 
+    On an address that other machines reach, connections are encrypted with TLS 1.3 and peers log
+    in with a token: both stand, with the fingerprint of the server's key, in the line
+    ``server.invitation.reveal()``, which `connect` takes.
+
     Args:
         root: The object; its class derives from `Root` or `Referenceable`. Or a `Portal`.
         host: The address to listen on.
         port: The port; 0 takes one that is free.
+        path: The path of a Unix socket to listen on in the place of both, for this user alone.
         anonymous: Whether anybody who reaches the address may use the object. Where not, peers
-            log in with a token. A portal says by itself who may log in.
+            log in with a token. By default that depends on whether other machines reach it. A
+            portal says by itself who may log in.
         token: The token; a random one is made where it is needed and not given.
+        certfile: A certificate to encrypt with, and those that lead to its CA, as PEM. A key is
+            made for each server where it is needed and not given.
+        keyfile: The key of that, if it is in a file of its own.
+        client_ca: A file or directory of CAs: peers have to show a certificate of one of these.
         legacy_auth: Also take PB's own login, with MD5, which is all that Twisted's clients have.
-        insecure: Allow an address that other machines reach, although nothing is encrypted.
+        insecure: Allow an address that other machines reach although nothing is encrypted, or
+            although there is no login. Then TLS is spoken only where `certfile` or `client_ca`
+            is given, and there is a login only where it is asked for.
         limits: What each peer may cost.
         dialects: Names of the dialects to offer, in the order of preference.
         security: What may come in; PB's global options where it is None.
@@ -347,24 +388,25 @@ async def serve(
         The server; ``await server.close()`` ends it.
 
     Raises:
-        TypeError: The object cannot be served; the text says what to derive its class from.
-        PermissionError: Other machines reach the address, and `insecure` was not asked for.
-        OSError: The address is in use, or is none of this machine's.
+        TypeError: The object cannot be served; the text says what to derive its class from. Or
+            the rest makes no sense together.
+        PermissionError: Other machines reach the address, and would need no login.
+        ValueError: A file holds no certificate, or no key.
+        OSError: The address is in use, or is none of this machine's; or a file cannot be read.
     """
     _check_root(root)
-    if not is_loopback(host) and not insecure:
-        raise PermissionError(
-            f"{host!r} can be reached from other machines and nothing would be encrypted: "
-            "serve on 127.0.0.1, or pass insecure=True if you mean it"
-        )
-    if token is None and not anonymous and not isinstance(root, Portal):
+    if anonymous is None:
+        anonymous = path is not None or is_loopback(host) or insecure
+    if token is not None:
+        token = Secret(token)
+    elif not anonymous and not isinstance(root, Portal):
         token = new_token()
 
     if concurrency is not None:
         _check_concurrency(root, concurrency)
 
     async def start() -> Server:
-        server = await _start(factory, host, port, token, thread)
+        server = await _start(factory, door, token, thread)
         if concurrency is not None:
             server.notifyOnClose(_set_concurrency(root, concurrency))
         return server
@@ -378,6 +420,16 @@ async def serve(
         token=token,
         legacy_auth=legacy_auth,
     )
+    door = open_door(
+        host,
+        port,
+        path=path,
+        certfile=certfile,
+        keyfile=keyfile,
+        client_ca=client_ca,
+        insecure=insecure,
+        open_to_all=factory.anonymous,
+    )
     if thread:
         # It needs nothing of this thread, and listens within a millisecond.
         name = f"pbnb serves {type(root).__name__}"
@@ -385,30 +437,13 @@ async def serve(
     return await start()
 
 
-async def _start(
-    factory: PBServerFactory, host: str, port: int, token: str | None, thread: bool
-) -> Server:
-    loop = asyncio.get_running_loop()
-    # One address, so that one port serves it: "localhost" may have several.
-    listens_on = "127.0.0.1" if host == "localhost" else host
-    # Bound here and not by the loop, which would look the host up in another task: a coroutine
-    # that never waits can be run in a cell without nesting the loop.
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+async def _start(factory: PBServerFactory, door: Door, token: str | None, thread: bool) -> Server:
     try:
-        bound = socket.create_server((listens_on, port), family=family, backlog=_BACKLOG)
-    except OSError as error:
-        raise OSError(error.errno, _cannot_listen(error, host, port)) from None
-    # asyncio sets it for every socket that it makes itself. Without it a call back waits 40 ms for
-    # the acknowledgement of the segment before.
-    bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    try:
-        listener = await loop.create_server(factory, sock=bound, backlog=_ACCEPTS)
-        # asyncio has one number for what the system keeps and for what it accepts in one turn.
-        bound.listen(_BACKLOG)
+        listener = await door.listen(factory)
     except BaseException:
-        bound.close()
+        door.socket.close()
         raise
-    return Server(factory, listener, token, thread)
+    return Server(factory, door, listener, token, thread)
 
 
 def _check_concurrency(root: Referenceable | Portal, concurrency: str) -> None:
@@ -442,15 +477,6 @@ def _most_files() -> int:
         return sys.maxsize
     most = os.sysconf("SC_OPEN_MAX")
     return most if most > 0 else sys.maxsize
-
-
-def _cannot_listen(error: OSError, host: str, port: int) -> str:
-    where = format_address(host, port)
-    if error.errno == errno.EADDRINUSE:
-        return f"{where} is in use: stop what serves there, choose another port, or 0 for any"
-    if error.errno == errno.EACCES:
-        return f"{where} may not be used by this user: choose a port above 1023"
-    return f"cannot listen on {where}: {error.strerror or error}"
 
 
 def _check_root(root: object) -> None:

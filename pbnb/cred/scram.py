@@ -7,9 +7,10 @@ with both ends' view of the connection in what is proved::
     challenger.prove(client proof, channel)  ->  (server proof, gate)
     gate.enter(mind)  ->  the avatar
 
-The channel is the address of the listening side. A server to which a client was lured can pass
-the numbers on to the real one, but what the client proves names the wrong address. The mind goes
-only to a server that has proved that it knows the password, too.
+The channel is the address of the listening side, or under TLS its certificate. A server to which a
+client was lured can pass the numbers on to the real one, but what the client proves names the
+wrong address or certificate. The mind goes only to a server that has proved that it knows the
+password, too.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ class Keys(NamedTuple):
     stored: bytes
     server: bytes
 
+    def __repr__(self) -> str:
+        return "<the keys of a password>"
+
 
 def derive(password: str | bytes, salt: bytes, rounds: int) -> Keys:
     """Returns the keys of a password.
@@ -78,7 +82,7 @@ def transcript(
         server_nonce: The server's.
         salt: The user's salt.
         rounds: The rounds of `derive`.
-        channel: The address of the listening side.
+        channel: The address or the certificate of the listening side.
     """
     parts = (b"pbnb login_scram", user, client_nonce, server_nonce, salt, b"%d" % rounds, channel)
     return b"".join(b"%d:%b," % (len(part), part) for part in parts)

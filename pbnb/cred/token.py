@@ -8,6 +8,7 @@ from typing import Any
 
 from .checkers import PasswordChecker
 from .portal import Portal
+from .secret import Secret
 
 __all__ = ["TOKEN_USER", "new_token", "token_portal"]
 
@@ -15,9 +16,9 @@ TOKEN_USER = "pbnb"
 """The user name under which whoever holds the token logs in."""
 
 
-def new_token() -> str:
+def new_token() -> Secret:
     """Returns a random token of 256 bits, as text without spaces."""
-    return secrets.token_urlsafe(32)
+    return Secret(secrets.token_urlsafe(32))
 
 
 def token_portal(token: str, served: Callable[[], Any]) -> Portal:

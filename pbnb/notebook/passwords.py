@@ -6,16 +6,9 @@ import getpass
 
 from IPython.core.error import StdinNotImplementedError, UsageError
 
+from ..cred import Secret
+
 __all__ = ["ask_password"]
-
-
-class _Secret(str):
-    """Text that is not shown where it is looked at: in a traceback with variables, or %debug."""
-
-    __slots__ = ()
-
-    def __repr__(self) -> str:
-        return "<a password>"
 
 
 def ask_password(user: str, where: str) -> str:
@@ -41,4 +34,4 @@ def ask_password(user: str, where: str) -> str:
         ) from None
     if not password:
         raise UsageError("no password was typed: there is nothing to log in with")
-    return _Secret(password)
+    return Secret(password)

@@ -118,9 +118,22 @@ def test_an_address_of_another_machine_says_so() -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
-def test_other_machines_are_only_let_in_on_purpose(host: str) -> None:
-    with pytest.raises(PermissionError, match="insecure=True"):
-        asyncio.run(pb.serve(Echoer(), host=host))
+def test_other_machines_are_only_let_in_without_a_login_on_purpose(host: str) -> None:
+    with pytest.raises(PermissionError, match="leave out anonymous=True, or pass insecure=True"):
+        asyncio.run(pb.serve(Echoer(), host=host, anonymous=True))
+
+
+@pytest.mark.parametrize("anonymous", [True, False])
+def test_on_purpose_nothing_is_encrypted(anonymous: bool) -> None:
+    async def main() -> None:
+        options: dict[str, Any] = {} if anonymous else {"anonymous": False}
+        async with await pb.serve(Echoer(), "0.0.0.0", insecure=True, **options) as server:
+            assert server.key is None and server.anonymous is anonymous
+            ref = await pb.connect(f"127.0.0.1:{server.port}", token=server.token)
+            assert await ref.callRemote("echo", 1) == 1
+            await ref.broker.close()
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(
