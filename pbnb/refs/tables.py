@@ -12,8 +12,8 @@ changes a table, when the whole message is encoded.
 
 from __future__ import annotations
 
+import math
 import weakref
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,8 @@ from .reference import Peer, RemoteReference
 __all__ = ["Borrowed", "Lent", "Loan", "Refs"]
 
 ROOT = b"root"
+# Seconds within which what is lent or borrowed counts as come at one time.
+TOGETHER = 0.01
 
 
 class Lent:
@@ -59,16 +61,16 @@ class Borrowed(weakref.ref[RemoteReference]):
     """One reference of the peer's that is alive here.
 
     Attributes:
-        luid: The peer's number for the object.
+        key: Its key in the table: its luid, or that and the avatar it came to.
         count: How often the peer sent it: so many decrefs are due when it is gone.
         since: When it came, by `Refs.clock`.
     """
 
-    __slots__ = ("count", "key", "luid", "since")
+    # One more and each would take 16 bytes more.
+    __slots__ = ("count", "key", "since")
 
-    luid: int
     count: int
-    key: Hashable
+    key: int | tuple[int, int]
     since: float
 
 
@@ -85,7 +87,6 @@ class Refs:
         limit: How many objects may be lent, and how many borrowed.
         named: What is offered under names, such as the root.
         clock: Tells the time at which something is lent, borrowed or copied.
-        caches: The tables of live copies.
     """
 
     def __init__(self, peer: Peer, limit: int, note: Callable[[], object]) -> None:
@@ -97,10 +98,26 @@ class Refs:
         self._last_luid = 0
         self._lent: dict[int, Lent] = {}
         self._by_key: dict[Hashable, Lent] = {}
-        self._borrowed: dict[Hashable, Borrowed] = {}
-        self._gone: deque[Borrowed | Alias] = deque()
+        self._borrowed: dict[int | tuple[int, int], Borrowed] = {}
+        # A deque would take 760 bytes when it is empty, on each of many connections.
+        self._gone: list[Borrowed | Alias] = []
         self._on_gone = self._leave_note  # one bound method for all the weak references
-        self.caches = Caches(peer, self._on_gone, self._next_luid, lambda: self.clock())
+        self._caches: Caches | None = None
+        self._then = -math.inf
+
+    @property
+    def caches(self) -> Caches:
+        """The tables of live copies, made when they are first asked for: few connections do."""
+        if self._caches is None:
+            self._caches = Caches(self._peer, self._on_gone, self._next_luid, self._now)
+        return self._caches
+
+    def _now(self) -> float:
+        # References that come or go together share one number, which is 32 bytes for each.
+        now = self.clock()
+        if now - self._then > TOGETHER:
+            self._then = now
+        return self._then
 
     def _next_luid(self) -> int:
         # One count for references and live copies, as Twisted has.
@@ -213,7 +230,7 @@ class Refs:
         Raises:
             LimitExceeded: The peer has lent more than `Limits.references` allow.
         """
-        key: Hashable = luid if perspective is None else (luid, id(perspective))
+        key = luid if perspective is None else (luid, id(perspective))
         entry = self._borrowed.get(key)
         ref = None if entry is None else entry()
         if entry is not None and ref is not None:
@@ -229,7 +246,7 @@ class Refs:
         # new one replaces it here, and each pays for the sendings it has counted itself.
         ref = RemoteReference(self._peer, luid, perspective)
         entry = Borrowed(ref, self._on_gone)
-        entry.luid, entry.count, entry.key, entry.since = luid, 1, key, self.clock()
+        entry.count, entry.key, entry.since = 1, key, self._now()
         self._borrowed[key] = entry
         return ref
 
@@ -243,14 +260,20 @@ class Refs:
     def released(self) -> list[tuple[bytes, int, int]]:
         """Returns what is gone since the last time: the command, the luid, how often to send it."""
         gone: list[tuple[bytes, int, int]] = []
-        while self._gone:
-            entry = self._gone.popleft()
+        if not self._gone:
+            return gone
+        # Finalizers of other threads may go on appending meanwhile, and leave their notes again.
+        noted = self._gone[:]
+        del self._gone[: len(noted)]
+        for entry in noted:
             if isinstance(entry, Alias):
                 gone.append((b"decache", entry.luid, entry.count))
                 continue
-            if self._borrowed.get(entry.key) is entry:
-                del self._borrowed[entry.key]
-            gone.append((b"decref", entry.luid, entry.count))
+            key = entry.key
+            if self._borrowed.get(key) is entry:
+                del self._borrowed[key]
+            luid = key[0] if isinstance(key, tuple) else key
+            gone.append((b"decref", luid, entry.count))
             entry.count = 0  # one that was given back comes once more, when it is collected
         return gone
 
@@ -404,8 +427,9 @@ class Loan:
             return []
         for cached in self._cached:
             refs.caches.commit(cached, pin)
+        now = refs._now() if self._new else 0.0
         for entry in self._new:
-            entry.since = refs.clock()
+            entry.since = now
             refs._lent[entry.luid] = entry
             refs._by_key[entry.key] = entry
         for entry in self._sent:
