@@ -480,6 +480,11 @@ class Deferred(Generic[T]):
             raise exception
         return exception
 
+    def _make_cancelled_error(self) -> BaseException:
+        # asyncio.gather asks it of those that were cancelled, and would wait for ever without it.
+        assert isinstance(self._result, Failure)
+        return self._result.exception()
+
     def get_loop(self) -> asyncio.AbstractEventLoop:
         """Returns the running loop: a Deferred belongs to no loop, only those who wait do."""
         return asyncio.get_running_loop()

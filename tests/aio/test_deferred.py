@@ -1218,3 +1218,15 @@ def test_a_callback_may_not_return_a_future_of_another_loop() -> None:
             await succeed(1).addCallback(lambda _: foreign)
 
     asyncio.run(main())
+
+
+def test_a_gather_of_deferreds_can_be_cancelled() -> None:
+    async def main() -> None:
+        waiting: list[Deferred[None]] = [Deferred() for _ in range(3)]
+        gathering = asyncio.gather(*waiting)
+        gathering.cancel("enough")
+        with pytest.raises(asyncio.CancelledError):
+            await gathering
+        assert all(each.cancelled() for each in waiting)
+
+    asyncio.run(asyncio.wait_for(main(), 10))
