@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from . import jelly
 from .aio.address import parse_address
+from .aio.backoff import Backoff
 from .aio.client import PBClientFactory, connect
 from .aio.connection import Connection
 from .aio.deadlines import deadline
 from .aio.deferred import Deferred
+from .aio.keeping import KeptReference, keep
 from .aio.paging import CallbackPageCollector, FilePager, Pager, StringPager, getAllPages
 from .aio.server import PBServerFactory, Server, serve
 from .aio.util import LocalAsRemote, LocalAsyncForwarder, LocalMethod
@@ -85,6 +87,7 @@ __all__ = [
     "Anonymous",
     "AsReferenceable",
     "Avatar",
+    "Backoff",
     "BananaError",
     "Cacheable",
     "CallbackPageCollector",
@@ -102,6 +105,7 @@ __all__ = [
     "IPerspective",
     "InsecureJelly",
     "Jellyable",
+    "KeptReference",
     "LimitExceeded",
     "Limits",
     "LocalAsRemote",
@@ -144,6 +148,7 @@ __all__ = [
     "getAllPages",
     "global_security",
     "jelly",
+    "keep",
     "load_ipython_extension",
     "parse_address",
     "serve",

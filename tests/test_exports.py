@@ -14,6 +14,7 @@ import pbnb
 PUBLIC = {
     # serving and connecting
     *("serve", "Server", "connect", "Connection", "parse_address", "Limits"),
+    *("keep", "KeptReference", "Backoff"),
     *("PBServerFactory", "PBClientFactory"),
     *("load_ipython_extension", "unload_ipython_extension"),
     # objects and references

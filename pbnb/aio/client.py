@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from ..cred import TOKEN_USER, Anonymous, Invitation, Secret, UsernamePassword
@@ -14,8 +15,10 @@ from ..jelly.security import SecurityOptions
 from ..limits import Limits
 from ..refs import RemoteReference
 from .address import numeric_address, parse_address
+from .backoff import Backoff
 from .connection import Connection
 from .deferred import Deferred
+from .keeping import keep as keep_connected
 from .login import Credentials, log_in
 from .reaching import not_opened, way_to
 
@@ -136,6 +139,7 @@ async def connect(
     dialects: Sequence[str] | None = None,
     security: SecurityOptions | None = None,
     unsafe_tracebacks: bool = False,
+    keep: bool | Backoff = False,
 ) -> RemoteReference:
     """Connects to a server and returns a reference to the object it serves.
 
@@ -165,6 +169,8 @@ async def connect(
         dialects: Names of the dialects to speak, in the order of preference.
         security: What may come in; PB's global options where it is None.
         unsafe_tracebacks: Send tracebacks of this process with the failures of its methods.
+        keep: Connect again whenever the connection has ended, with these pauses between the
+            attempts where they are given. The result is then a `KeptReference`.
 
     Returns:
         The object, or the avatar. Its ``broker`` is the connection, and
@@ -182,6 +188,10 @@ async def connect(
     if isinstance(address, str) and Invitation.is_line(address):
         address = Secret(address)
     token = None if token is None else Secret(token)
+    if keep:
+        # All that this call was given, for each connection anew.
+        given = {**locals(), "keep": False}
+        return await keep_connected(partial(connect, **given), keep if keep is not True else None)
     invitation = Invitation.of(address, token)
     credentials = _credentials(invitation.token, username, password, anonymous)
     way = way_to(invitation, cafile, certfile, keyfile)

@@ -109,7 +109,10 @@ class Connection(asyncio.Protocol):
         bytes_sent: How many bytes have gone.
         calls_received: How many calls have come.
         calls_sent: How many calls have gone.
+        advice: What a user who calls through a dead reference is told besides.
     """
+
+    advice = ""
 
     def __init__(
         self,
@@ -404,7 +407,8 @@ class Connection(asyncio.Protocol):
                 )
 
     def _stale(self) -> DeadReferenceError:
-        return DeadReferenceError(f"Calling Stale Broker: the connection to {self.peer} ended")
+        ended = f"the connection to {self.peer} ended{self.advice}"
+        return DeadReferenceError(f"Calling Stale Broker: {ended}")
 
     def _left_behind(self) -> DeadReferenceError:
         # The loop was closed, and nobody had closed the connection before.

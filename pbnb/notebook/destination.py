@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from ..aio.address import parse_address
 from ..errors import ConnectError
 from ..failure import shown
 from .connection_files import find, living
 from .serving import DEFAULT_PORT
 
-__all__ = ["address_of", "destination", "targets"]
+__all__ = ["Place", "address_of", "destination", "targets"]
+
+# How often, and after how many seconds, a token that was refused is looked up again.
+_LOOKS = 5
+_LOOK = 0.3
 
 
 def targets() -> list[str]:
@@ -53,3 +59,50 @@ def destination(target: str) -> tuple[str, str | None]:
         )
     parse_address(target)
     return target, None
+
+
+class Place:
+    """Where a target is served, looked up for each connection: a kernel that was restarted
+    serves with another token, and may serve on another port.
+
+    Args:
+        target: What `destination` takes.
+
+    Raises:
+        ConnectError: It is no address, and nothing is served under that name.
+        ValueError: It is neither a name nor an address.
+    """
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._has_token = destination(target)[1] is not None
+
+    def look_up(self) -> tuple[str, str | None]:
+        """Returns the address, and the token where there is one.
+
+        Raises:
+            ConnectError: It is not served now.
+        """
+        try:
+            address, token = destination(self._target)
+        except ConnectError:
+            raise ConnectError(f"nothing is served as {shown(self._target)} now") from None
+        if self._has_token and token is None:
+            # Whatever else may listen there: it is not what was connected to.
+            raise ConnectError(f"nothing of yours is served on {address} now")
+        return address, token
+
+    async def check_refused(self, token: str | None) -> None:
+        """Returns where a login was refused for good.
+
+        Args:
+            token: The token that was refused.
+
+        Raises:
+            ConnectError: There is another token now.
+        """
+        # A server listens a moment before its token can be found.
+        for _ in range(_LOOKS if token is not None else 0):
+            await asyncio.sleep(_LOOK)
+            if self.look_up()[1] != token:
+                raise ConnectError(f"{shown(self._target)} is served anew, with another token")

@@ -26,8 +26,10 @@ from IPython.core.magic import (
 from IPython.display import display
 from traitlets import Float
 
+from ..aio.backoff import Backoff
 from ..aio.client import connect
 from ..aio.connection import Connection
+from ..aio.keeping import Keeper, KeptReference, keep
 from ..aio.server import Server
 from ..errors import ConnectError, LoginFailed
 from ..failure import shown
@@ -36,7 +38,7 @@ from ..refs.reference import RemoteReference
 from .awaiting import PLAIN, AwaitingCells
 from .blocking import kernel_loop, run, wait
 from .completion import Completion
-from .destination import address_of, destination, targets
+from .destination import Place, address_of, targets
 from .interrupts import InterruptWaker
 from .journal import Journal
 from .lines import split_serve, takes, without_comment
@@ -46,6 +48,7 @@ from .prints import PrintLog, Prints
 from .releasing import Holders, found_in, release
 from .serving import PORTS, Serving, Servings
 from .showing import panel_of, panel_of_all
+from .waits import WaitLines
 from .wording import announcement, described, status
 
 __all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
@@ -54,6 +57,7 @@ __all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
 _OWNER = "get_ipython().magics_manager.registry['PBMagics']"
 _EXAMPLE = f"127.0.0.1:{PORTS[0]}"
 _LEGACY = "take PB's own login with MD5 where a peer, such as Twisted, has no better one"
+_KEEP = "connect again whenever the connection has ended, to what is then served there"
 _SECONDS = "the seconds after which connecting is given up"
 _CALL_SECONDS = "the seconds after which each call of this side's is given up"
 
@@ -75,11 +79,16 @@ class PBMagics(Magics):
         math.inf, min=0.001, help=f"{_CALL_SECONDS.capitalize()}; inf waits as long as it takes."
     ).tag(config=True)
 
+    longest_pause = Float(
+        10.0, min=0.01, help="The longest pause between attempts to connect again, in seconds."
+    ).tag(config=True)
+
     def __init__(self, shell: InteractiveShell) -> None:
         super().__init__(shell)
         self.ipython = shell
         self.servings = Servings()
         self.connections: WeakSet[Connection] = WeakSet()
+        self.keepers: WeakSet[Keeper] = WeakSet()
         self.waker = InterruptWaker()
         self.peers = PeerCommands(shell)
         self.plans: dict[str, Callable[[str, Mapping[str, Any]], _Plan]] = {
@@ -91,6 +100,7 @@ class PBMagics(Magics):
             shell, _OWNER, (*self.plans, "pb_peer"), quiet=["pb_serve"], cell_names=["pb_peer"]
         )
         self._journal = Journal()
+        self._waits = WaitLines(shell)
         self._prints = Prints()
         self._completion = Completion(
             shell,
@@ -108,6 +118,7 @@ class PBMagics(Magics):
         self.ipython.input_transformers_post.append(self._cells)
         self._completion.install()
         self._journal.install()
+        self._waits.install()
 
     def uninstall(self) -> None:
         """Takes back what `install` has added, and ends what is served."""
@@ -119,6 +130,7 @@ class PBMagics(Magics):
         else:
             loop.run_until_complete(self.servings.stop_all())
         self._journal.uninstall()
+        self._waits.uninstall()
         self._prints.uninstall()
         self._completion.uninstall()
         self.waker.disarm()
@@ -173,6 +185,7 @@ class PBMagics(Magics):
         deadline={"type": float, "help": f"{_CALL_SECONDS}; PBMagics.call_seconds if left out"},
         user={"help": "log in by this name; the password is asked for"},
         legacy_auth={"action": "store_true", "help": _LEGACY},
+        keep={"action": "store_true", "help": _KEEP},
     )
     @line_magic
     def pb_connect(self, line: str) -> RemoteReference:
@@ -182,6 +195,9 @@ class PBMagics(Magics):
         ``await ref.callRemote("echo", "hello")`` calls it. Where this user serves it, the login
         needs nothing; with ``--user NAME`` the password is asked for, and kept nowhere.
         ``{server.address}`` stands for the value of a variable.
+
+        With ``--keep`` the reference connects again when the connection has ended, as when the
+        other kernel was restarted and its cell was run again. Calls wait for it meanwhile.
         """
         ref: RemoteReference = self._now("pb_connect", line)
         return ref
@@ -201,7 +217,8 @@ class PBMagics(Magics):
         """Shows what this kernel serves, to whom, and what it is connected to."""
         self._parse("pb_status", without_comment(line).split())
         held = [connection.peer for connection in self.connections if not connection.lost]
-        print("\n".join(status(self.servings.open(), held)))
+        away = [keeper for keeper in self._kept() if keeper.connection is None]
+        print("\n".join(status(self.servings.open(), held, away)))
 
     @takes(target={"nargs": "?", "metavar": "EXPR", "help": "a server or a reference"})
     @no_var_expand
@@ -219,6 +236,7 @@ class PBMagics(Magics):
         return panel_of_all(
             lambda: [serving.server for serving in self.servings.open()],
             lambda: self.connections,
+            self._kept,
             namespace,
         )
 
@@ -353,23 +371,37 @@ class PBMagics(Magics):
             raise UsageError(f"--timeout {timeout:g} leaves no time: give it some seconds")
         limits = self._limits(args.deadline)
         with _shown_in_one_sentence():
-            address, token = destination(_unquoted(args.target))
+            place = Place(_unquoted(args.target))
+            address, _ = place.look_up()
         # After all that could go wrong with the line: nobody types a password in vain.
         user = args.user or None
         password = None if user is None else ask_password(user, address)
 
+        async def connect_now() -> RemoteReference:
+            address, token = place.look_up()
+            try:
+                ref: RemoteReference = await connect(
+                    address,
+                    token=token if user is None else None,
+                    username=user,
+                    password=password,
+                    legacy_auth=args.legacy_auth,
+                    timeout=timeout,
+                    limits=limits,
+                )
+            except LoginFailed:
+                if args.keep and user is None:
+                    await place.check_refused(token)
+                raise
+            self.connections.add(ref.broker)
+            return ref
+
         async def start() -> RemoteReference:
-            ref: RemoteReference = await connect(
-                address,
-                token=token if user is None else None,
-                username=user,
-                password=password,
-                legacy_auth=args.legacy_auth,
-                timeout=timeout,
-                limits=limits,
-            )
-            if isinstance(ref.broker, Connection):
-                self.connections.add(ref.broker)
+            if not args.keep:
+                return await connect_now()
+            longest = self.longest_pause
+            ref = await keep(connect_now, Backoff(min(0.1, longest), longest, min(1.0, longest)))
+            self.keepers.add(ref.broker)
             return ref
 
         return _Plan(start)
@@ -407,6 +439,13 @@ class PBMagics(Magics):
         if serving is None:
             raise UsageError(f"this kernel serves nothing as {shown(target)}: it serves {served}")
         return [serving]
+
+    def _kept(self) -> list[Keeper]:
+        # Those that were made without the magic, too.
+        held = list(self.ipython.user_ns.values())
+        brokers = [each.broker for each in held if isinstance(each, KeptReference)]
+        kept = dict.fromkeys([*self.keepers, *brokers])
+        return [each for each in kept if each.error is not None or not each.lost]
 
     def _variables(self) -> list[str]:
         return sorted(name for name in self.ipython.user_ns if not name.startswith("_"))

@@ -261,7 +261,7 @@ function render({ model, el }) {
     } else if (name === "in" || name === "out") {
       text = bytes(value);
     } else if (name === "way") {
-      text = value === "in" ? "← in" : "→ out";
+      text = { in: "← in", out: "→ out" }[value] ?? value;
     } else if (name === "count" && value === 0) {
       text = "";
     }

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from ..aio.connection import Connection
+from ..aio.keeping import Keeper, keeper_of
 from ..aio.server import Server
 from ..failure import shown
 from ..jelly.extras import ABOUT_NAME
@@ -59,6 +60,9 @@ class Source(Protocol):
 
     def connections(self) -> Iterable[Connection]:
         """Returns the connections, those of the servers among them."""
+
+    def keepers(self) -> Iterable[Keeper]:
+        """Returns what is kept, with a connection or without."""
 
 
 class Panel:
@@ -220,6 +224,9 @@ class Panel:
     def _connections(self) -> list[Connection]:
         return [each for each in self.source.connections() if not each.lost]
 
+    def _away(self) -> list[Keeper]:
+        return [each for each in self.source.keepers() if each.current is None and not each.lost]
+
     def _number(self, thing: Any) -> int:
         number = self._numbers.get(thing)
         if number is None:
@@ -267,6 +274,10 @@ class Panel:
         self._find_names()
         for connection in connections:
             self._add_rows(tables, totals, connection)
+        for keeper in self._away():
+            # What it waits for stands where the way of a connection does.
+            row = [f"k{self._number(keeper)}", shown(keeper.peer), "", f"↻ {keeper.reason}"]
+            tables["peers"].append([*row, keeper.since, 0, 0, 0, 0, None])
         for ended in self._watched - set(connections):
             self._read_log(ended, f"c{self._number(ended)}")
         self._watched.intersection_update(connections)
@@ -414,6 +425,13 @@ class Panel:
 
     def _disconnect(self, key: str) -> str:
         connection = None if " " in key else self._connection(key)
+        keeper = None if connection is None else keeper_of(connection)
+        for away in self._away():
+            if f"k{self._number(away)}" == key:
+                keeper = away
+        if keeper is not None:
+            self._run(keeper.close())
+            return f"disconnecting {shown(keeper.peer)}, and not connecting again"
         if connection is None:
             return "this peer is connected no longer"
         self._run(connection.close())

@@ -6,6 +6,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from ..aio.connection import Connection
+from ..aio.keeping import Keeper, KeptReference, keeper_of
 from ..refs import RemoteReference
 
 __all__ = ["Holders", "found_in", "release"]
@@ -28,23 +29,24 @@ class Holders:
         """Returns where an object is held: variables, then results such as ``Out[3]``.
 
         Args:
-            obj: Any object; it is only compared by its identity.
+            obj: Any object; it is only compared by its identity. A `Keeper` stands for the
+                references that it keeps.
         """
         variables = [
             name
             for name, value in list(self._namespace.items())
-            if value is obj and not name.startswith("_")
+            if _is(value, obj) and not name.startswith("_")
         ]
-        return [*variables, *(f"Out[{n}]" for n, value in self._out().items() if value is obj)]
+        return [*variables, *(f"Out[{n}]" for n, value in self._out().items() if _is(value, obj))]
 
     def names(self) -> dict[int, str]:
         """Returns where everything in the variables and results is held, by its identity."""
         found: dict[int, list[str]] = {}
         for name, value in list(self._namespace.items()):
             if not name.startswith("_"):
-                found.setdefault(id(value), []).append(name)
+                found.setdefault(id(_present(value)), []).append(name)
         for number, value in self._out().items():
-            found.setdefault(id(value), []).append(f"Out[{number}]")
+            found.setdefault(id(_present(value)), []).append(f"Out[{number}]")
         return {key: ", ".join(names[:5])[:120] for key, names in found.items()}
 
     def forget(self, obj: object) -> list[str]:
@@ -58,7 +60,7 @@ class Holders:
         """
         names = self.of(obj)
         for name, value in list(self._namespace.items()):
-            if value is obj:
+            if _is(value, obj):
                 # The last results stay variables, as IPython expects.
                 if name in _LAST:
                     self._namespace[name] = ""
@@ -66,7 +68,7 @@ class Holders:
                     del self._namespace[name]
         out = self._out()
         for number, value in list(out.items()):
-            if value is obj:
+            if _is(value, obj):
                 del out[number]
         return names
 
@@ -86,12 +88,38 @@ def release(ref: RemoteReference, holders: Holders) -> str:
         What was done, in a sentence.
     """
     connection = ref.broker
+    keeper = _keeper_of(ref)
+    if keeper is not None:
+        what, names = repr(ref), holders.forget(keeper)
+        keeper.disconnect()
+        return f"released {what}, and ended its connection" + _held_by(names)
     if isinstance(ref.luid, bytes):
         return f"{ref!r} was lent by no call: end its connection to let go of it"
     names = holders.forget(ref)
     if isinstance(connection, Connection):
         connection.give_back(ref)
-    return f"released {ref!r}" + (f", held by {', '.join(names[:20])}" if names else "")
+    return f"released {ref!r}" + _held_by(names)
+
+
+def _keeper_of(ref: RemoteReference) -> Keeper | None:
+    if isinstance(ref.broker, Keeper):
+        return ref.broker
+    keeper = keeper_of(ref.broker) if isinstance(ref.broker, Connection) else None
+    return keeper if keeper is not None and keeper.current is ref else None
+
+
+def _present(value: object) -> object:
+    # In the tables of a connection stands the reference that came by it.
+    return value.broker.current or value if isinstance(value, KeptReference) else value
+
+
+def _held_by(names: list[str]) -> str:
+    return f", held by {', '.join(names[:20])}" if names else ""
+
+
+def _is(value: object, obj: object) -> bool:
+    # All references that are kept by one keeper are the same to a user.
+    return value is obj or (isinstance(value, KeptReference) and value.broker is obj)
 
 
 def found_in(namespace: Mapping[str, Any], name: str) -> object:

@@ -50,18 +50,19 @@ def panel_of(shown: object, namespace: MutableMapping[str, Any]) -> PanelWidget:
 
 
 def panel_of_all(
-    servers: Any, connections: Any, namespace: MutableMapping[str, Any]
+    servers: Any, connections: Any, keepers: Any, namespace: MutableMapping[str, Any]
 ) -> PanelWidget:
     """Returns a panel of all that a notebook serves and is connected to.
 
     Args:
         servers: Returns what is served.
         connections: Returns what is connected to.
+        keepers: Returns what is kept.
         namespace: The variables of the notebook.
     """
     from .widgets import Everything, PanelWidget
 
-    source = Everything(servers, connections, namespace)
+    source = Everything(servers, connections, keepers, namespace)
     return PanelWidget(source, Holders(namespace), _loop())
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import anywidget
 
 from ..aio.connection import Connection
+from ..aio.keeping import Keeper
 from ..aio.server import Server
 from ..protocol.snapshot import kind_of
 from ..refs import RemoteReference
@@ -36,7 +37,7 @@ class One:
         title: What it is called above the panel.
     """
 
-    def __init__(self, shown: Server | Connection) -> None:
+    def __init__(self, shown: Server | Connection | Keeper) -> None:
         self._shown = shown
         if isinstance(shown, Server):
             self.title = f"{kind_of(shown.root)} on {shown.address}"
@@ -49,7 +50,15 @@ class One:
 
     def connections(self) -> Iterable[Connection]:
         """Returns the connections of the server, or the one."""
-        return self._shown.connections if isinstance(self._shown, Server) else [self._shown]
+        if isinstance(self._shown, Server):
+            return self._shown.connections
+        if isinstance(self._shown, Keeper):
+            return [] if self._shown.connection is None else [self._shown.connection]
+        return [self._shown]
+
+    def keepers(self) -> Iterable[Keeper]:
+        """Returns what keeps the connection, if it is kept."""
+        return [self._shown] if isinstance(self._shown, Keeper) else []
 
 
 class Everything:
@@ -58,6 +67,7 @@ class Everything:
     Args:
         servers: Returns what the magics serve.
         connections: Returns what the magics have connected to.
+        keepers: Returns what is kept.
         namespace: The notebook's variables.
     """
 
@@ -67,10 +77,12 @@ class Everything:
         self,
         servers: Callable[[], Iterable[Server]],
         connections: Callable[[], Iterable[Connection]],
+        keepers: Callable[[], Iterable[Keeper]],
         namespace: Mapping[str, Any],
     ) -> None:
         self._servers = servers
         self._connections = connections
+        self._keepers = keepers
         self._namespace = namespace
 
     def servers(self) -> Iterable[Server]:
@@ -83,7 +95,12 @@ class Everything:
         both = [each for server in self.servers() for each in server.connections]
         held = [each for each in list(self._namespace.values()) if type(each) is RemoteReference]
         brokers = [each.broker for each in held if isinstance(each.broker, Connection)]
-        return dict.fromkeys([*both, *self._connections(), *brokers])
+        kept = [each.connection for each in self.keepers() if each.connection is not None]
+        return dict.fromkeys([*both, *self._connections(), *brokers, *kept])
+
+    def keepers(self) -> Iterable[Keeper]:
+        """Returns what is kept, whether it has a connection now or not."""
+        return self._keepers()
 
 
 class PanelWidget(anywidget.AnyWidget):
@@ -127,7 +144,7 @@ def source_of(shown: object) -> One:
     """
     if isinstance(shown, RemoteReference):
         shown = shown.broker
-    if isinstance(shown, (Server, Connection)):
+    if isinstance(shown, (Server, Connection, Keeper)):
         return One(shown)
     raise TypeError(f"show() takes a server or a reference, not {type(shown).__name__}")
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..aio.keeping import Keeper
 from .serving import Serving
 
-__all__ = ["announcement", "described", "status"]
+__all__ = ["announcement", "described", "status", "waiting"]
 
 
 def described(serving: Serving) -> str:
@@ -34,12 +35,15 @@ def announcement(serving: Serving) -> str:
     )
 
 
-def status(servings: Sequence[Serving], held: Iterable[str]) -> Iterator[str]:
+def status(
+    servings: Sequence[Serving], held: Iterable[str], away: Iterable[Keeper] = ()
+) -> Iterator[str]:
     """Yields the lines that ``%pb_status`` prints.
 
     Args:
         servings: What is served.
         held: The addresses of the peers that this kernel has connected to.
+        away: What is kept, and has no connection now.
     """
     if servings:
         rows = [("serving", "on", "as", "login", "peers"), *map(_row, servings)]
@@ -50,6 +54,20 @@ def status(servings: Sequence[Serving], held: Iterable[str]) -> Iterator[str]:
     else:
         yield "serving nothing"
     yield f"connected to {', '.join(sorted(held)) or 'nothing'}"
+    yield from (f"{each.peer}: {waiting(each)}" for each in away)
+
+
+def waiting(keeper: Keeper) -> str:
+    """Returns what a reference that is kept waits for, and which calls wait with it.
+
+    Args:
+        keeper: What keeps it.
+    """
+    state = keeper.state()
+    calls = len(keeper.waiting)
+    if calls:
+        state += f" ({calls} call{'s' if calls > 1 else ''} waiting)"
+    return state
 
 
 def _row(serving: Serving) -> tuple[str, str, str, str, str]:

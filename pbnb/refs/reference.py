@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol
 
 from ..cards import card
+from ..errors import LocalProtocolError
 
 __all__ = ["Peer", "RemoteMethod", "RemoteReference"]
 
@@ -106,6 +107,28 @@ class RemoteReference:
         """
         return _Deadlined(self, seconds)
 
+    def repeatable(self, times: int = 0) -> RemoteReference:
+        """Returns, of a reference that is kept, one whose calls may be repeated.
+
+        Args:
+            times: How often one call may be sent again.
+
+        Raises:
+            LocalProtocolError: This reference ends with its connection.
+        """
+        raise _not_kept("repeatable")
+
+    def notifyOnConnect(self, callback: Callable[[RemoteReference], object]) -> Any:
+        """Runs a callback now and after each new connection, for a reference that is kept.
+
+        Args:
+            callback: Called with the reference.
+
+        Raises:
+            LocalProtocolError: This reference ends with its connection.
+        """
+        raise _not_kept("notifyOnConnect")
+
     def notifyOnDisconnect(self, callback: Callable[[RemoteReference], object]) -> None:
         """Runs a callback with this reference when the connection ends.
 
@@ -184,6 +207,13 @@ class RemoteMethod:
 
     def __repr__(self) -> str:
         return f"<RemoteMethod {self.name!r} of {self.obj!r}>"
+
+
+def _not_kept(name: str) -> LocalProtocolError:
+    return LocalProtocolError(
+        f"{name}() is for a reference that connects again, and this one ends with its "
+        "connection: connect with keep=True, or with %pb_connect --keep"
+    )
 
 
 def _text(name: str | bytes) -> str:

@@ -407,6 +407,10 @@ class Loan:
             InsecureJelly: The reference came by another connection.
         """
         if ref.broker is not self._refs._peer:
+            # One that is kept is known by another luid over each connection.
+            present = getattr(ref.broker, "current", None)
+            if isinstance(present, RemoteReference) and present.broker is self._refs._peer:
+                return present.luid
             raise InsecureJelly(
                 f"{ref!r} belongs to another connection and cannot be sent over this one: "
                 "wrap it in a Referenceable of your own that passes calls on"

@@ -1,10 +1,14 @@
-"""A server in a process of its own, to be killed, stopped and kept busy: prints its address."""
+"""A server in a process of its own, to be killed, stopped and kept busy: prints its address.
+
+Its argument is the port to listen on, any if there is none.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import os
+import sys
 import threading
 import time
 from typing import Any
@@ -24,6 +28,13 @@ class Root(pb.Root):
     def remote_thing(self) -> Thing:
         return Thing()
 
+    def remote_pid(self) -> int:
+        return os.getpid()
+
+    async def remote_slow_echo(self, value: Any, seconds: float) -> Any:
+        await asyncio.sleep(seconds)
+        return value
+
     async def remote_never(self, value: Any = None) -> None:
         await asyncio.Event().wait()
 
@@ -40,12 +51,12 @@ class Root(pb.Root):
         asyncio.get_running_loop().stop()
 
 
-async def main() -> None:
-    async with await pb.serve(Root()) as server:
+async def main(port: int = 0) -> None:
+    async with await pb.serve(Root(), port=port) as server:
         print(server.address, flush=True)
         threading.Thread(target=gc.collect).start()
         await asyncio.Event().wait()
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(*map(int, sys.argv[1:])))

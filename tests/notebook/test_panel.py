@@ -310,3 +310,39 @@ def test_of_a_hundred_thousand_rows_only_those_that_are_sent_are_made() -> None:
             assert [row[1] for row in tables["lent"][:2]] == ["root", 1]
 
     run(test)
+
+
+def test_what_is_kept_is_a_peer_while_it_is_away_and_can_be_given_up() -> None:
+    async def test() -> None:
+        server = await pb.serve(Lender())
+        port = server.port
+        ref: Any = await pb.connect(server.address, keep=pb.Backoff(0.01, 0.05, 0.05))
+        view = View()
+        loop = asyncio.get_running_loop()
+        view.panel = Panel(One(ref.broker), view.take, loop, Holders({"ref": ref}))
+        view.say("ready")
+        await until(lambda: bool(view.tables))
+        assert [row["way"] for row in view.rows("peers")] == ["out"]
+        await server.close()
+        await until(lambda: "nothing listens" in "".join(r["way"] for r in view.rows("peers")))
+        (row,) = view.rows("peers")
+        assert row["address"] == server.address and row["way"].startswith("↻ ")
+        async with await pb.serve(Lender(), port=port):
+            await until(lambda: [row["way"] for row in view.rows("peers")] == ["out"])
+            (row,) = view.rows("peers")
+            view.say("act", action="disconnect", key=row["key"])
+            await until(lambda: bool(view.notes))
+            assert view.notes == [f"disconnecting {server.address}, and not connecting again"]
+            await until(lambda: ref.broker.lost and not view.rows("peers"))
+        server = await pb.serve(Lender())
+        ref = await pb.connect(server.address, keep=pb.Backoff(nearby=60))
+        view.panel.source = One(ref.broker)
+        await server.close()
+        await until(lambda: any(row["way"].startswith("↻") for row in view.rows("peers")))
+        (row,) = view.rows("peers")
+        view.say("act", action="disconnect", key=row["key"])
+        await until(lambda: ref.broker.lost and not view.rows("peers"))
+        view.say("gone")
+        await until(lambda: not view.panel.working)
+
+    run(test)

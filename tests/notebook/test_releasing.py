@@ -114,3 +114,39 @@ def test_a_displayed_reference_is_released(kernel: Kernel, peer: Kernel) -> None
     assert "no nothing in this notebook" in peer.attempt("%pb_release nothing").stderr
     assert "say what to release" in peer.attempt("%pb_release").stderr
     assert "no reference" in peer.attempt("%pb_release asyncio").stderr
+
+
+async def _kept_released() -> None:
+    async with await pb.serve(Lender(), anonymous=False) as server:
+        ref: Any = await pb.connect(server.address, token=server.token, keep=True)
+        namespace = {"a": ref, "b": ref.with_deadline(5), "_": ref, "_oh": {3: ref}, "c": 1}
+        holders = Holders(namespace)
+        # In the tables stands what came by the connection, and the variables hold what is kept.
+        assert holders.names()[id(ref.broker.current)] == "a, b, Out[3]"
+        said = release(ref, holders)
+        assert said == (
+            f"released <KeptReference at {server.address}>, and ended its connection, "
+            "held by a, b, Out[3]"
+        )
+        assert namespace == {"_": "", "_oh": {}, "c": 1}
+        assert ref.broker.lost
+        await until(lambda: not server.connections)
+
+
+def test_a_kept_reference_is_released_with_all_that_was_made_of_it() -> None:
+    asyncio.run(_kept_released())
+
+
+async def _present_one_released() -> None:
+    async with await pb.serve(Lender(), anonymous=False) as server:
+        ref: Any = await pb.connect(server.address, token=server.token, keep=True)
+        thing = await ref.callRemote("thing")
+        assert "ended" not in release(thing, Holders({}))
+        assert not ref.broker.lost
+        assert "ended its connection" in release(ref.broker.current, Holders({}))
+        assert ref.broker.lost
+        await until(lambda: not server.connections)
+
+
+def test_releasing_what_is_kept_now_ends_the_keeping() -> None:
+    asyncio.run(_present_one_released())

@@ -8,7 +8,7 @@ import pytest
 import pbnb as pb
 from pbnb.notebook import showing
 from tests.support.kernels import Kernel
-from tests.support.serving import served
+from tests.support.serving import served, until
 
 
 async def _shown() -> None:
@@ -16,15 +16,36 @@ async def _shown() -> None:
         assert repr(showing.show(server)) == f"<Panel of Root on {server.address}>"
         assert repr(pb.show(ref)) == f"<Panel of connection to {server.address}>"
         assert repr(showing.panel_of(ref.broker, {})) == repr(pb.show(ref))
-        everything = showing.panel_of_all(lambda: [server], lambda: [ref.broker], {})
+        everything = showing.panel_of_all(lambda: [server], lambda: [ref.broker], list, {})
         tables, totals = everything.panel.rows()
         assert repr(everything) == "<Panel of this notebook>"
         assert totals["peers"] == 2 and [row[3] for row in tables["peers"]] == ["in", "out"]
         # And what stands in its variables, once.
         held: dict[str, Any] = {"server": server, "ref": ref, "again": ref, "other": 1}
-        by_variable = showing.panel_of_all(lambda: [server], lambda: [], held)
+        by_variable = showing.panel_of_all(lambda: [server], list, list, held)
         assert [row[3] for row in by_variable.panel.rows()[0]["peers"]] == ["in", "out"]
         assert list(by_variable.panel.source.servers()) == [server]
+
+
+async def _kept_shown() -> None:
+    server = await pb.serve(pb.Root())
+    ref: Any = await pb.connect(server.address, keep=pb.Backoff(nearby=60))
+    assert repr(pb.show(ref)) == f"<Panel of connection to {server.address}>"
+    everything = showing.panel_of_all(list, list, lambda: [ref.broker], {"ref": ref})
+    for source in (pb.show(ref).panel, everything.panel):
+        assert [row[3] for row in source.rows()[0]["peers"]] == ["out"]
+    connection = ref.broker.connection
+    await server.close()
+    await until(lambda: ref.broker.connection is not connection)
+    for source in (pb.show(ref).panel, everything.panel):
+        (row,) = source.rows()[0]["peers"]
+        assert row[3].startswith("↻ ")
+    await ref.broker.close()
+    assert everything.panel.rows()[0]["peers"] == []
+
+
+def test_what_is_kept_is_shown_with_a_connection_and_without() -> None:
+    asyncio.run(_kept_shown())
 
 
 def test_servers_connections_and_references_are_shown() -> None:

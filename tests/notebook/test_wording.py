@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import pbnb as pb
 from pbnb.notebook.serving import Serving, Servings
-from pbnb.notebook.wording import announcement, described, status
+from pbnb.notebook.wording import announcement, described, status, waiting
+from tests.support.serving import until
 
 
 class Echoer(pb.Root):
@@ -74,3 +77,29 @@ def test_where_users_log_in_it_says_how() -> None:
 
 def test_nothing_to_say() -> None:
     assert list(status([], [])) == ["serving nothing", "connected to nothing"]
+
+
+def test_what_is_kept_and_away_says_what_it_waits_for() -> None:
+    async def main() -> None:
+        server = await pb.serve(Echoer())
+        ref: Any = await pb.connect(server.address, keep=pb.Backoff(nearby=60))
+        keeper = ref.broker
+        assert waiting(keeper) == ""
+        connection = keeper.connection
+        await server.close()
+        await until(lambda: keeper.connection is not connection and keeper.failures > 1)
+        calls = [ref.callRemote("echo", 1)]
+        line = re.compile(
+            rf"{server.address}: connecting again( in \d+\.\d s)?: nothing listens .* "
+            r"\(1 call waiting\)"
+        )
+        assert line.fullmatch(list(status([], [], [keeper]))[-1])
+        calls.append(ref.callRemote("echo", 2))
+        assert waiting(keeper).endswith(" (2 calls waiting)")
+        await keeper.close()
+        assert waiting(keeper) == "kept no longer: closed here"
+        for call in calls:
+            with pytest.raises(pb.PBConnectionLost):
+                await call
+
+    asyncio.run(main())

@@ -151,6 +151,11 @@ class Kernel:
     def interrupt(self) -> None:
         os.kill(self.pid, signal.SIGINT)
 
+    def restart(self) -> None:
+        """Kills the kernel and starts it again, as a notebook does; nothing is defined then."""
+        self.manager.restart_kernel(now=True)
+        self.client.wait_for_ready(timeout=PATIENCE)
+
     def shut_down(self) -> None:
         """Ends the kernel as a notebook does, and waits for it."""
         self.client.shutdown()
@@ -198,6 +203,11 @@ class Kernel:
                 cell.result = content["data"]["text/plain"]
             case "display_data":
                 cell.displays.append(content)
+            case "update_display_data":
+                name = content["transient"]["display_id"]
+                for shown in [each for known in self.cells.values() for each in known.displays]:
+                    if shown["transient"].get("display_id") == name:
+                        shown["data"] = content["data"]
             case "error":
                 cell.ename, cell.evalue = content["ename"], content["evalue"]
                 cell.traceback = "\n".join(content["traceback"])
