@@ -191,6 +191,8 @@ async def connect(
     if keep:
         # All that this call was given, for each connection anew.
         given = {**locals(), "keep": False}
+        if isinstance(password, str):
+            given["password"] = Secret(password)
         return await keep_connected(partial(connect, **given), keep if keep is not True else None)
     invitation = Invitation.of(address, token)
     credentials = _credentials(invitation.token, username, password, anonymous)
