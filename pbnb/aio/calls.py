@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from ..cred import Session
+from ..cred import Guest, Session
 from ..failure import CopiedFailure, Failure, shown
 from ..protocol.events import CallReceived, PendingCall
 from ..protocol.snapshot import LogRow, kind_of, target_of
@@ -124,6 +124,8 @@ def user_of(session: Session) -> str:
         session: What was logged in to.
     """
     who = session.avatar_id
+    if isinstance(who, Guest):
+        who = who.name
     if isinstance(who, bytes):
         who = who[: _NAME + 1].decode("utf-8", "replace")
     return shown(who, _NAME) if isinstance(who, str) and who else kind_of(session.avatar)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from ..cred import TOKEN_USER, Anonymous, Invitation, Secret, UsernamePassword
+from ..cred import Anonymous, Invitation, Secret, UsernamePassword, user_of_token
 from ..errors import ConnectError, ConnectTimeout
 from ..flavors import Referenceable
 from ..jelly.security import SecurityOptions
@@ -240,7 +240,7 @@ def _credentials(
     if (username is None) != (password is None):
         raise TypeError("username= and password= are given together")
     if token is not None:
-        return UsernamePassword(TOKEN_USER, token)
+        return UsernamePassword(user_of_token(token), token)
     if username is not None and password is not None:
         return UsernamePassword(username, password)
     return Anonymous() if anonymous else None

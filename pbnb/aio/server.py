@@ -9,13 +9,24 @@ import os
 import secrets
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from datetime import timedelta
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal
 
 from ..cards import card
-from ..cred import Invitation, LoginRoot, Portal, Salts, Secret, new_token, token_portal
+from ..cred import (
+    OWNER,
+    Guests,
+    Invitation,
+    LoginRoot,
+    Portal,
+    Salts,
+    Secret,
+    guest_portal,
+    new_token,
+)
 from ..errors import LimitExceeded
 from ..flavors import Referenceable, Root
 from ..jelly.security import SecurityOptions
@@ -24,6 +35,7 @@ from ..protocol.snapshot import Snapshot, kind_of
 from .address import format_address, is_loopback
 from .connection import Connection
 from .handshakes import Handshakes
+from .inviting import InvitationRow, Inviting
 from .listening import Door, Listener, open_door, reachable
 from .logged import Warnings
 from .threads import await_in, run_in_thread, running_loop, tell
@@ -34,7 +46,10 @@ __all__ = ["PBServerFactory", "Server", "serve"]
 
 log = logging.getLogger("pbnb")
 
-_BY_TOKEN = "connect with %pb_connect as the user who serves, or with pb.connect(..., token=...)"
+_BY_TOKEN = (
+    "connect with %pb_connect as the user who serves, with an invitation, or with "
+    "pb.connect(..., token=...)"
+)
 _BY_NAME = (
     "connect with %pb_connect --user NAME, or with pb.connect(..., username=..., password=...)"
 )
@@ -60,6 +75,7 @@ class PBServerFactory:
         root: The object or the portal that is served.
         anonymous: Whether anybody may use the object.
         connections: The connections that are open.
+        guests: Those who may log in with a token; None where nobody has to, and for a portal.
     """
 
     def __init__(
@@ -86,7 +102,10 @@ class PBServerFactory:
         self._opening_seconds = (limits or Limits()).opening_seconds
         self._most = min((limits or Limits()).connections, _most_files() * 3 // 4)
         self._warnings = Warnings((limits or Limits()).logged_lines)
-        self._token = token
+        self.guests: Guests | None = None
+        if token is not None:
+            self.guests = Guests()
+            self.guests.add(OWNER, token)
         self._legacy_auth = legacy_auth
         self._salts = Salts(secrets.token_bytes(32))
         self._options: dict[str, Any] = {
@@ -149,11 +168,11 @@ class PBServerFactory:
         root = self.root
         if isinstance(root, Portal):
             portal, advice = root, _BY_NAME
-        elif self._token is None:
+        elif self.guests is None:
             return _root_object(root, connection)
         else:
             served = partial(_root_object, root, connection)
-            portal, advice = token_portal(self._token, served), _BY_TOKEN
+            portal, advice = guest_portal(self.guests, connection, served), _BY_TOKEN
         return LoginRoot(
             portal,
             self._salts,
@@ -226,14 +245,72 @@ class Server:
         self._factory = factory
         self._listener = listener
         self._loop = asyncio.get_running_loop()
+        self._inviting = None
+        if factory.guests is not None:
+            assert not isinstance(factory.root, Portal)
+            self._inviting = Inviting(factory.guests, factory.root, self._loop)
 
     @property
     def invitation(self) -> Invitation:
         """What others connect with: `Invitation.reveal` returns its line."""
+        return self._invitation(self.token)
+
+    @property
+    def invitations(self) -> tuple[InvitationRow, ...]:
+        """The invitations that are good now, without their secrets; `OWNER` is the first."""
+        return () if self._inviting is None else self._inviting.rows()
+
+    def invite(
+        self,
+        name: str | None = None,
+        *,
+        obj: Referenceable | None = None,
+        methods: Iterable[str] | None = None,
+        expires: float | str | timedelta | None = None,
+    ) -> Invitation:
+        """Makes an invitation of its own, with a token of its own.
+
+        What the methods return is no less than it would be for anybody: a reference that they
+        give away has all its methods.
+
+        Args:
+            name: What to call it, for `revoke`; one is chosen if None.
+            obj: The object that it leads to; what is served if None.
+            methods: The names of the only methods that may be called of that.
+            expires: How long it is good: seconds, a `timedelta`, or text such as ``"2h"``. Then
+                connections that have logged in with it are cut, too.
+
+        Raises:
+            ValueError: The name is taken or is none, or the time makes no sense.
+            NoSuchMethod: There is no such method.
+            TypeError: Nobody needs an invitation here, or other ones.
+        """
+        guest = self._guest_book().invite(name, obj, methods, expires)
+        return self._invitation(guest.token)
+
+    def revoke(self, name: str) -> None:
+        """Takes an invitation back, and cuts the connections that have logged in with it.
+
+        Args:
+            name: Its name. `OWNER` is that of `invitation`.
+
+        Raises:
+            LookupError: There is none of that name.
+            TypeError: There are no invitations here.
+        """
+        self._guest_book().revoke(name)
+
+    def _guest_book(self) -> Inviting:
+        if self._inviting is not None:
+            return self._inviting
+        if self.anonymous:
+            raise TypeError("anybody may use this object: serve it with a login to invite some")
+        raise TypeError("a portal has users: its checkers say who they are")
+
+    def _invitation(self, token: str | None) -> Invitation:
         if self.path is not None:
-            return Invitation(self.address, None, self.token)
-        address = format_address(reachable(self.host), self.port)
-        return Invitation(address, self.key, self.token)
+            return Invitation(self.address, None, token)
+        return Invitation(format_address(reachable(self.host), self.port), self.key, token)
 
     @property
     def anonymous(self) -> bool:
@@ -256,6 +333,8 @@ class Server:
             return
         self.closed = True
         self._listener.close()
+        if self._inviting is not None:
+            self._inviting.close()
         callbacks, self._when_closed = self._when_closed, []
         for callback, loop in callbacks:
             tell(loop, self._told, callback)

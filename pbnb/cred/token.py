@@ -1,19 +1,19 @@
-"""Login with a token: what stands before an object that is served to its owner alone."""
+"""Tokens: secrets that were made to be one, which log in whoever holds them."""
 
 from __future__ import annotations
 
+import re
 import secrets
-from collections.abc import Callable
-from typing import Any
 
-from .checkers import PasswordChecker
-from .portal import Portal
 from .secret import Secret
 
-__all__ = ["TOKEN_USER", "new_token", "token_portal"]
+__all__ = ["TOKEN_USER", "new_token", "user_of_token"]
 
 TOKEN_USER = "pbnb"
-"""The user name under which whoever holds the token logs in."""
+"""The user name under which whoever holds a server's first token logs in."""
+
+# The token of an invitation says whose it is: a number that is no secret, and the secret.
+_OF_A_GUEST = re.compile(r"([0-9a-f]{8})\.[A-Za-z0-9_-]{43}")
 
 
 def new_token() -> Secret:
@@ -21,16 +21,11 @@ def new_token() -> Secret:
     return Secret(secrets.token_urlsafe(32))
 
 
-def token_portal(token: str, served: Callable[[], Any]) -> Portal:
-    """Returns the portal that leads whoever knows a token to one object.
+def user_of_token(token: str) -> str:
+    """Returns the user name under which whoever holds a token logs in.
 
     Args:
-        token: The secret.
-        served: Returns the object.
+        token: The token.
     """
-
-    def request_avatar(avatar_id: Any, mind: Any) -> tuple[None, Any, Callable[[], None]]:
-        # With a logout of its own: the object's belongs to the object.
-        return None, served(), lambda: None
-
-    return Portal(request_avatar, [PasswordChecker({TOKEN_USER: token})])
+    found = _OF_A_GUEST.fullmatch(token)
+    return TOKEN_USER if found is None else f"{TOKEN_USER}.{found[1]}"
