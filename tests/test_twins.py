@@ -19,6 +19,7 @@ OF_THE_WHOLE = {
     "test_layers.py",
     "test_notebooks.py",
     "test_readme.py",
+    "test_soak.py",
     "test_twins.py",
 }
 WITHOUT_TWINS = {"interop", "attacks", "failures"}
