@@ -80,10 +80,11 @@ class Flow:
         self.full = False
         self.holds_reading = False
         self._host = host
-        self._held: deque[Callable[[], object]] = deque()
+        # Made when something is held: on each of many connections it would take 760 bytes.
+        self._held: deque[Callable[[], object]] | None = None
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._held) if self._held else 0
 
     def wrote(self, waiting: int) -> None:
         """Notes how many bytes wait to be read by the peer."""
@@ -99,11 +100,13 @@ class Flow:
 
     def hold(self, send: Callable[[], object]) -> None:
         """Holds back something to say."""
+        if self._held is None:
+            self._held = deque()
         self._held.append(send)
 
     def hold_answer(self, send: Callable[[], object]) -> None:
         """Holds back an answer."""
-        self._held.append(send)
+        self.hold(send)
         self.hold_reading()
 
     def hold_reading(self) -> None:
@@ -123,7 +126,7 @@ class Flow:
             seconds: How long it may take from now.
         """
         held = _HeldCall(self._host, name, send, seconds)
-        self._held.append(held)
+        self.hold(held)
         return held.waiter
 
     def resume(self) -> None:
@@ -144,9 +147,9 @@ class Flow:
 
     def clear(self, cause: Exception | None) -> None:
         """Ends what is held back: the connection has ended."""
-        held, self._held = self._held, deque()
+        held, self._held = self._held, None
         self.full = self.holds_reading = False
-        for each in held:
+        for each in held or ():
             if isinstance(each, _HeldCall):
                 each.fail(cause)
 
