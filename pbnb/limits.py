@@ -28,6 +28,8 @@ class Limits:
         depth: Deepest nesting of lists in one message.
         message_bytes: Size of one message, in bytes.
         message_items: Number of tokens in one message, lists included.
+        buffer_bytes: Size of the arrays and large byte strings that are on their way at one time,
+            between pbnb peers. They are no part of the message that they belong to.
         references: Objects lent to the peer at one time, the root not counted; and objects of
             the peer's that are referred to here.
         hash_collisions: Keys of one dict or set that share one hash.
@@ -62,6 +64,7 @@ class Limits:
     depth: int = 320
     message_bytes: int = 64 * 1024 * 1024
     message_items: int = 1_000_000
+    buffer_bytes: int = 1024 * 1024 * 1024
     references: int = 1024
     hash_collisions: int = 64
     handshake_bytes: int = 256
@@ -83,6 +86,7 @@ class Limits:
         return cls(
             message_bytes=_UNLIMITED,
             message_items=_UNLIMITED,
+            buffer_bytes=_UNLIMITED,
             references=_UNLIMITED,
             hash_collisions=_UNLIMITED,
             running_calls=_UNLIMITED,
@@ -99,6 +103,7 @@ class Limits:
             depth=min(self.depth, 16),
             message_bytes=min(self.message_bytes, 64 * 1024),
             message_items=min(self.message_items, 1024),
+            buffer_bytes=0,
             references=min(self.references, 8),
             running_calls=min(self.running_calls, 4),
             queued_calls=min(self.queued_calls, 4),

@@ -81,7 +81,16 @@ _EVENTS = 4
 _GRACE = 2.0
 
 
-class Connection(asyncio.Protocol):
+# What is received is short, as a rule, and is copied out of this at once; one will do for all
+# connections of a thread. What is long is received where it belongs.
+_RECEIVED = 256 * 1024
+_scratch = threading.local()
+
+# Pieces of large messages that are written in one turn of the loop.
+_PIECES = 8
+
+
+class Connection(asyncio.BufferedProtocol):
     """One end of a connection, with its peer at the other.
 
     Args:
@@ -135,7 +144,7 @@ class Connection(asyncio.Protocol):
             limits=limits,
             guarded=guarded,
             security=security,
-            dialects=dialects or ("pb", "none"),
+            dialects=dialects or ("pbnb1", "pb", "none"),
             unsafe_tracebacks=unsafe_tracebacks,
             note=self._note_release,
         )
@@ -160,6 +169,10 @@ class Connection(asyncio.Protocol):
         self._tasks: dict[asyncio.Future[Any], tuple[CallReceived | None, float]] = {}
         self._thread = threading.get_ident()
         self._flushing = False
+        # The call whose method is being run: its answer is written when what was read is handled.
+        self._handling: CallReceived | None = None
+        self._pumping = False
+        self._in_place = False
         self._releasing = False
         self._reading_later = False
         self._full = False
@@ -199,18 +212,38 @@ class Connection(asyncio.Protocol):
             self.machine.refs.named[ROOT] = self._root.rootObject(self)
         self._flush()
 
-    def data_received(self, data: bytes) -> None:
-        """Handles what the peer sent; called by the event loop."""
-        machine = self.machine
-        self.bytes_received += len(data)
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Returns where the next bytes are to be received; called by the event loop."""
+        room = self.machine.room()
+        self._in_place = room is not None
+        if room is not None:
+            return room
+        try:
+            scratch: memoryview = _scratch.view
+        except AttributeError:
+            scratch = _scratch.view = memoryview(bytearray(_RECEIVED))
+        return scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Handles what was received into the last buffer; called by the event loop."""
+        if not self._in_place:
+            self.data_received(_scratch.view[:nbytes].tobytes())
+            return
+        self.bytes_received += nbytes
         self.liveness.heard_at = self._loop.time()
-        machine.receive_data(data)
+        self.machine.filled(nbytes)
+        self.read_on()
+
+    def data_received(self, data: bytes) -> None:
+        """Handles bytes of the peer's."""
+        self.bytes_received += len(data)
+        self.machine.receive_data(data)
         self.read_on()
 
     def read_on(self) -> None:
         """Handles what was received and is not handled yet."""
         machine, flow, left = self.machine, self.flow, _EVENTS
-        began = self._loop.time()
+        began = self.liveness.heard_at = self._loop.time()
         # One event at a time: a handler may run a nested loop, which comes back to this method.
         while not flow.holds_reading and (event := machine.next_event()) is not None:
             _HANDLERS[type(event)](self, event)
@@ -269,6 +302,8 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """Lets what is paced go on; called by the event loop."""
         self._full = False
+        if self.machine.sending and not (self._pumping or self.lost):
+            self._pump()
         self.flow.resume()
         if not self.flow.full:
             self.turns.advance()
@@ -622,7 +657,9 @@ class Connection(asyncio.Protocol):
     # Writing
 
     def _write_soon(self) -> None:
-        if self.machine.queued >= _BURST:
+        machine = self.machine
+        # A call that no other waits beside is written at once: there is nothing to join it with.
+        if machine.queued >= _BURST or len(machine.pending) == 1:
             self._flush()
         elif not self._flushing:
             self._flushing = True
@@ -646,6 +683,22 @@ class Connection(asyncio.Protocol):
                 self._transport.writelines(buffers)
             if self._full:
                 self.flow.wrote(self._transport.get_write_buffer_size())
+        if self.machine.sending and not (self._pumping or self._full or self.lost):
+            self._pump()
+
+    def _pump(self) -> None:
+        """Writes pieces of large messages, as many as the transport takes, and a few at a time."""
+        self._pumping = False
+        machine, left = self.machine, _PIECES
+        while left and machine.sending and not (self._full or self.lost):
+            for part in machine.more_to_send():
+                # One by one: on Python 3.11 writelines() joins them first.
+                self._transport.write(part)
+                self.bytes_sent += len(part)
+            left -= 1
+        if machine.sending and not (self._full or self.lost):
+            self._pumping = True
+            self._loop.call_soon(self._pump)
 
     def run_paced(self, step: Callable[[], bool]) -> None:
         """Runs a step again and again, as fast as the peer reads, until it returns False.
@@ -706,7 +759,8 @@ class Connection(asyncio.Protocol):
             self.calls.replied(call, reason(failure))
         elif self._log is not None:
             self._log.replied(call)
-        self._write_soon()
+        if call is not self._handling or self.machine.queued >= _BURST:
+            self._write_soon()
 
     def begin_session(self, call: CallReceived, session: Session) -> None:
         """Answers a login that has succeeded, and keeps its session until it ends."""
@@ -836,7 +890,11 @@ class Connection(asyncio.Protocol):
                 self.flow.hold_reading()
             self.turns.put_off(event)
         else:
-            self.turns.take(event)
+            outer, self._handling = self._handling, event
+            try:
+                self.turns.take(event)
+            finally:
+                self._handling = outer
 
     def _on_answer(self, event: AnswerReceived) -> None:
         if self._log is not None:

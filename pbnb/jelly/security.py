@@ -24,6 +24,7 @@ _BASIC = frozenset(
     b"dereference dict dictionary list long long_int persistent reference tuple "
     b"unpersistable".split()
 )
+_PLAIN = frozenset((b"None", b"boolean", b"unicode", b"list", b"dictionary"))
 _FLAVORS = frozenset((b"remote", b"local", b"cached", b"lcache"))
 _CODE = frozenset((b"class", b"module", b"function", b"method", b"instance"))
 _INSTANCE = ("instance", "class", "classobj", "module")
@@ -52,6 +53,10 @@ class SecurityOptions:
     def allowBasicTypes(self) -> None:
         """Allows lists, tuples, dictionaries, and the references that repeat one in a message."""
         self.allowed |= _BASIC
+
+    def allows_plain(self) -> bool:
+        """Returns whether plain values (`pbnb.wire.plain`) may come in, whatever they hold."""
+        return _PLAIN <= self.allowed
 
     def allowExtraTypes(self) -> None:
         """Allows the types that PB never had: complex, range, bytearray, paths and others."""

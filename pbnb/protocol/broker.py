@@ -15,6 +15,9 @@ begins with a command::
 ``request`` is 1, 2, 3… for each sender; the answer repeats it. ``object`` is a luid that this
 side lent, or a name such as ``"root"``. ``name`` is UTF-8; ``args`` a jellied tuple and
 ``keywords`` a jellied dictionary, each with sharing of its own.
+
+In a dialect that takes plain values as they are, arguments, keywords and answers stand there
+unjellied where they are plain, and as an `Expression` where they are not.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from traceback import clear_frames
 from typing import Any
 
 from ..errors import (
+    BananaError,
     DeadReferenceError,
     Error,
     InsecureJelly,
@@ -52,6 +56,8 @@ from ..limits import Limits
 from ..refs import CachedRemotely, Loan, Observer, Peer, Refs, RemoteReference
 from ..wire.banana import NEED_DATA, Tree
 from ..wire.dialect import Dialect
+from ..wire.frames import Expression
+from ..wire.plain import as_plain, is_plain
 from .events import (
     AnswerReceived,
     CallReceived,
@@ -122,6 +128,8 @@ class Broker:
         self._released: list[object] = []
         self._out: list[Any] = []
         self._wire: Dialect
+        # Whether plain values are written, and read, as they are.
+        self._plain = self._reads_plain = False
         self._handshake: Handshake | None = Handshake(
             dialects, listening=listening, limits=self.limits
         )
@@ -136,6 +144,16 @@ class Broker:
         if self.broken or self.closed:
             return
         (self._wire if self._handshake is None else self._handshake).feed(data)
+
+    def room(self) -> memoryview | None:
+        """Returns where the next bytes are wanted, in place of `receive_data`, if anywhere."""
+        if self._handshake is not None or self.broken or self.closed:
+            return None
+        return self._wire.room()
+
+    def filled(self, count: int) -> None:
+        """Counts bytes that were received into the last `room`."""
+        self._wire.filled(count)
 
     def next_event(self) -> Event | None:
         """Returns what happened next, or None when more bytes are needed.
@@ -169,6 +187,15 @@ class Broker:
         self._out = []
         return out
 
+    @property
+    def sending(self) -> bool:
+        """Whether `more_to_send` has something, once what is queued was written."""
+        return self._handshake is None and self._wire.sending and not self.closed
+
+    def more_to_send(self) -> list[Any]:
+        """Returns the next part of large messages, to be written."""
+        return self._wire.pieces()
+
     def _open(self) -> Opened | None:
         assert self._handshake is not None
         agreed = self._handshake.next()
@@ -178,12 +205,13 @@ class Broker:
         self._wire.limits = self._allowed
         self._handshake = None
         self.dialect = self._wire.name.decode("ascii")
+        self._plain = self._wire.plain and self.security.persistentStore is None
         self._out.append(reply)
         self._send([b"version", VERSION])
         return Opened(self.dialect)
 
-    def _send(self, tree: Tree) -> None:
-        self._out += self._wire.encode(tree)
+    def _send(self, tree: list[Any], ordered: bool = False) -> None:
+        self._out += self._wire.encode(tree, ordered)
 
     def admit_peer(self) -> None:
         """Lifts the tighter limits that hold before a login."""
@@ -244,6 +272,35 @@ class Broker:
         kw: dict[str, Any],
         wants_answer: bool,
     ) -> PendingCall | None:
+        if (
+            self._plain
+            and (plain := as_plain(args, self.limits.depth)) is not None
+            and (not kw or is_plain(kw, self.limits.depth))
+        ):
+            request_id = self._last_request + 1
+            message = [command, request_id, luid, name, int(wants_answer), plain, kw]
+            try:
+                self._out += self._wire.encode(message, not wants_answer)
+            except OverflowError:
+                pass  # an integer that is not plain, which nobody has looked at
+            else:
+                self._last_request = request_id
+                if not wants_answer:
+                    return None
+                call = self.pending[request_id] = PendingCall(request_id, ref, name, [])
+                return call
+        return self._call_jellied(command, ref, luid, name, args, kw, wants_answer)
+
+    def _call_jellied(
+        self,
+        command: bytes,
+        ref: RemoteReference | Observer,
+        luid: int | bytes,
+        name: str,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+        wants_answer: bool,
+    ) -> PendingCall | None:
         loan = self.refs.loan()
         # In a call, unlike in an answer, a type that the peer does not know is an error of that
         # call alone: nobody has to be asked first.
@@ -259,7 +316,9 @@ class Broker:
             request_id = self._last_request + 1
             wire_name = name.encode("utf-8")
             wants = int(wants_answer)
-            self._send([command, request_id, luid, wire_name, wants, args_tree, kw_tree])
+            ordered = loan.names or not wants_answer
+            head = [command, request_id, luid, wire_name, wants]
+            self._send([*head, *map(self._expression, (args_tree, kw_tree))], ordered)
         except Exception as error:
             loan.abandon(error)
             raise
@@ -271,6 +330,9 @@ class Broker:
             return None
         call = self.pending[request_id] = PendingCall(request_id, ref, name, pinned)
         return call
+
+    def _expression(self, tree: Tree) -> Any:
+        return Expression(tree) if self._wire.plain else tree
 
     def release_borrowed(self) -> None:
         """Tells the peer of every reference that is gone here."""
@@ -300,10 +362,17 @@ class Broker:
         """
         if self.closed or self.broken:
             return None  # nobody is left to read it, and nothing may enter a table any more
+        if self._plain and (plain := as_plain((value,), self.limits.depth)) is not None:
+            try:
+                self._out += self._wire.encode([b"answer", request_id, plain[0]])
+            except (OverflowError, BananaError):
+                pass  # what follows says in whose name it fails
+            else:
+                return None
         loan = self.refs.loan()
         try:
             tree = self._jelly(value, loan, perspective, self.peer_types)
-            self._send([b"answer", request_id, tree])
+            self._send([b"answer", request_id, self._expression(tree)], loan.names)
         except Exception as error:  # the state of an object comes from its owner's code
             loan.abandon(error)
             if may_ask and isinstance(error, PeerNotAsked):
@@ -325,14 +394,16 @@ class Broker:
             return
         loan = self.refs.loan()
         try:
-            self._send([b"error", request_id, self._failure_tree(failure, loan)])
+            tree = self._expression(self._failure_tree(failure, loan))
+            self._send([b"error", request_id, tree], loan.names)
         except Exception as error:  # as above; this one always fits
             loan.abandon(error)
             text = f"{failure.getErrorMessage()[:200]} (the failure itself could not be sent)"
             substitute = CopiedFailure(
                 type=_type_name(failure), value=text, traceback="", parents=failure.parents[:20]
             )
-            self._send([b"error", request_id, self._failure_tree(substitute, self.refs.loan())])
+            tree = self._expression(self._failure_tree(substitute, self.refs.loan()))
+            self._send([b"error", request_id, tree])
         else:
             loan.commit()
 
@@ -428,8 +499,10 @@ class Broker:
     def _called(
         self, tree: list[Any], target: Referenceable | RemoteCache, perspective: object
     ) -> Event:
-        _, request_id, _, wire_name, wants_answer, args_tree, kw_tree = tree
-        if type(wire_name) is not bytes:
+        _, request_id, _, name, wants_answer, args_tree, kw_tree = tree
+        if type(name) is bytes:
+            name = name.decode("utf-8", "replace")
+        elif type(name) is not str:
             wrong = RemoteProtocolError("the name of a method is a byte string")
             return self._refuse(tree, wrong, tree[5:])
         unread = [kw_tree]
@@ -439,7 +512,6 @@ class Broker:
             kw = self._keywords(kw_tree, perspective)
         except (InsecureJelly, ProtocolError) as error:
             return self._refuse(tree, error, unread)
-        name = wire_name.decode("utf-8", "replace")
         return CallReceived(request_id, target, name, args, kw, wants_answer != 0, perspective)
 
     def _refuse(self, tree: list[Any], error: Exception, unread: Sequence[Tree]) -> CallRefused:
@@ -450,7 +522,11 @@ class Broker:
             self.fail(tree[1], Failure.of(error))
         return CallRefused(shown_tag(tree[3]), error)
 
-    def _arguments(self, tree: Tree, perspective: object) -> tuple[Any, ...]:
+    def _arguments(self, tree: Any, perspective: object) -> tuple[Any, ...]:
+        if self._wire.plain:
+            if type(tree) is list:
+                return tuple(tree if self._reads_plain else self._read_plain(tree))
+            tree = _tree_in(tree)
         if tree == [b"tuple"]:  # the usual case, and no type that anybody has to allow
             return ()
         args = self._unjelly(tree, perspective)
@@ -458,7 +534,13 @@ class Broker:
             raise InsecureJelly(f"the arguments of a call are a tuple, not {type(args).__name__}")
         return args
 
-    def _keywords(self, tree: Tree, perspective: object) -> dict[str, Any]:
+    def _keywords(self, tree: Any, perspective: object) -> dict[str, Any]:
+        if self._wire.plain:
+            if not tree and type(tree) is dict:
+                return {}
+            if type(tree) is dict:
+                return text_keys(tree if self._reads_plain else self._read_plain(tree))
+            tree = _tree_in(tree)
         if tree == [b"dictionary"]:
             return {}
         kw = self._unjelly(tree, perspective)
@@ -466,10 +548,21 @@ class Broker:
             raise InsecureJelly(f"the keywords of a call are a dict, not {type(kw).__name__}")
         return text_keys(kw)
 
+    def _read_plain(self, value: Any) -> Any:
+        """Returns a plain value that was received, as far as the security options allow."""
+        self._reads_plain = self.security.allows_plain()
+        if self._reads_plain:
+            return value
+        return self._unjelly(Jellier(None, self.security, None, self.limits).write(value), None)
+
     def _on_answer(self, tree: list[Any]) -> Event:
         call = self._answered(tree)
+        value = tree[2]
         try:
-            value = self._unjelly(tree[2], call.ref.perspective)
+            if self._wire.plain and type(value) is not Expression:
+                value = value if self._reads_plain else self._read_plain(value)
+            else:
+                value = self._unjelly(_tree_in(value), call.ref.perspective)
         except (InsecureJelly, LimitExceeded) as error:
             value = Failure.of(error)
         self._released += self.refs.unpin(call.pinned)
@@ -479,10 +572,11 @@ class Broker:
 
     def _on_error(self, tree: list[Any]) -> Event:
         call = self._answered(tree)
-        is_failure = type(tree[2]) is list and tree[2][:1] == [FAILURE_TAG]
+        failure = _tree_in(tree[2])
+        is_failure = type(failure) is list and failure[:1] == [FAILURE_TAG]
         security = FAILURES_ALLOWED if is_failure else self.security
         try:
-            value = self._unjelly(tree[2], call.ref.perspective, security)
+            value = self._unjelly(failure, call.ref.perspective, security)
         except (InsecureJelly, LimitExceeded) as error:
             value = error
         self._released += self.refs.unpin(call.pinned)
@@ -542,6 +636,11 @@ _COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] 
 }
 
 
+def _tree_in(part: Any) -> Tree:
+    """Returns the expression of a part of a message, where it is one."""
+    return part.tree if type(part) is Expression else part  # type: ignore[no-any-return]
+
+
 def _as_failure(value: Any) -> Failure:
     if isinstance(value, Failure):
         return value
@@ -568,7 +667,7 @@ def _lent_in(tree: Tree) -> tuple[Counter[int], Counter[int], set[int]]:
     lent: Counter[int] = Counter()
     copied: Counter[int] = Counter()
     new: set[int] = set()
-    waiting: list[Any] = [tree]
+    waiting: list[Any] = [_tree_in(tree)]
     while waiting:
         part = waiting.pop()
         if type(part) is not list or not part:

@@ -306,12 +306,17 @@ class Loan:
     """What one outgoing message lends: nothing until `commit`.
 
     Dropping a loan without committing it is the rollback: the tables never knew of it.
+
+    Attributes:
+        began: The live copies that the peer gets with this message.
+        names: Whether the message names an object of either side.
     """
 
-    __slots__ = ("_cached", "_met", "_new", "_refs", "_sent", "began")
+    __slots__ = ("_cached", "_met", "_new", "_refs", "_sent", "began", "names")
 
     def __init__(self, refs: Refs) -> None:
         self._refs = refs
+        self.names = False
         self._cached: list[CachedRemotely] = []
         self.began: list[CachedRemotely] = []
         self._sent: list[Lent] = []
@@ -342,6 +347,7 @@ class Loan:
             self._new.append(entry)
         self._met[key] = entry
         self._sent.append(entry)
+        self.names = True
         return entry.luid
 
     def knows(self, obj: Cacheable) -> bool:
@@ -364,6 +370,7 @@ class Loan:
             entry = self._refs.caches.entry_for(obj, perspective, limit)
             self.began.append(entry)
         self._cached.append(entry)
+        self.names = True
         return entry
 
     def _entry(self, obj: Cacheable) -> CachedRemotely | None:
@@ -385,6 +392,7 @@ class Loan:
                 f"this {type(copy).__name__} is the copy of another connection's object "
                 "and cannot be sent over this one"
             )
+        self.names = True
         return luid
 
     def abandon(self, error: Exception) -> None:
@@ -415,6 +423,7 @@ class Loan:
                 f"{ref!r} belongs to another connection and cannot be sent over this one: "
                 "wrap it in a Referenceable of your own that passes calls on"
             )
+        self.names = True
         return ref.luid
 
     def commit(self, pin: bool = False) -> list[Lent | CachedRemotely]:

@@ -1,4 +1,4 @@
-"""Dialects: the ways to write a tree as bytes, and the contract that each of them meets.
+"""Dialects: the ways to write a message as bytes, and the contract that each of them meets.
 
 A connection opens in banana without vocabulary: the listener offers the names of its dialects
 in order of preference, and the connector answers with the first that it knows. Both then go on
@@ -11,10 +11,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 from ..limits import Limits
 from .banana import PB_WORDS, Decoder, NeedData, Tree, encode
+from .frames import FrameDialect
 
 __all__ = ["DIALECTS", "BananaDialect", "Buffer", "Dialect", "opening"]
 
@@ -36,15 +37,37 @@ class Dialect(Protocol):
     @limits.setter
     def limits(self, limits: Limits) -> None: ...
 
-    def encode(self, tree: object) -> list[Buffer]:
+    @property
+    def plain(self) -> bool:
+        """Whether plain values travel as they are; s-expressions are `Expression` then."""
+
+    def encode(self, tree: object, ordered: bool = False) -> list[Any]:
         """Returns one message, to be written in this order.
+
+        Args:
+            tree: The message.
+            ordered: Whether nothing that is encoded later may overtake it.
 
         Raises:
             BananaError: The tree cannot be sent. Nothing was changed.
+            OverflowError: A plain value holds what is none; written as an expression it goes.
         """
+
+    @property
+    def sending(self) -> bool:
+        """Whether parts of messages that were encoded are still to be asked for."""
+
+    def pieces(self) -> list[Any]:
+        """Returns some of those parts, to be written behind what `encode` has returned so far."""
 
     def feed(self, data: Buffer) -> None:
         """Stores bytes from the peer; reads nothing yet."""
+
+    def room(self) -> memoryview | None:
+        """Returns where the next bytes are wanted, in place of `feed`, if anywhere."""
+
+    def filled(self, count: int) -> None:
+        """Counts bytes that were received into the last `room`."""
 
     def next(self) -> Tree | NeedData:
         """Returns the next complete tree, or `NEED_DATA`.
@@ -74,18 +97,32 @@ class BananaDialect(Decoder):
         self._name = name
         self._sending = limits
 
+    plain = False
+    sending = False
+
     @property
     def name(self) -> bytes:
         """The name by which the dialect is offered and chosen."""
         return self._name
 
-    def encode(self, tree: object) -> list[Buffer]:
-        """Returns one message, to be written in this order.
+    def encode(self, tree: object, ordered: bool = False) -> list[Any]:
+        """Returns one message, whole, so that none overtakes another.
 
         Raises:
             BananaError: The tree holds what banana cannot send, or goes over a limit.
         """
         return [encode(tree, self.words, self._sending)]
+
+    def pieces(self) -> list[Any]:
+        """Returns nothing: `encode` has returned everything."""
+        return []
+
+    def room(self) -> memoryview | None:
+        """Returns None: where a string goes is known when its prefix is read."""
+        return None
+
+    def filled(self, count: int) -> None:
+        """Has nothing to count."""
 
 
 def _pb(limits: Limits) -> Dialect:
@@ -98,7 +135,7 @@ def _none(limits: Limits) -> Dialect:
 
 #: Every dialect by its name, in order of preference.
 DIALECTS: Final[Mapping[bytes, Callable[[Limits], Dialect]]] = MappingProxyType(
-    {b"pb": _pb, b"none": _none}
+    {FrameDialect.name: FrameDialect, b"pb": _pb, b"none": _none}
 )
 
 

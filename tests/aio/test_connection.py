@@ -166,7 +166,7 @@ def test_a_call_without_an_answer_leaves_nothing_pending() -> None:
 def test_an_argument_that_cannot_be_sent_fails_the_deferred() -> None:
     async def main() -> None:
         async with served(Desk()) as (_, ref):
-            for value in (object(), 2**500, b"x" * 655_361):
+            for value in (object(), 2**500, -(2**450)):
                 deferred = ref.callRemote("echo", value)
                 with pytest.raises((pb.InsecureJelly, pb.BananaError)):
                     await deferred
@@ -348,10 +348,10 @@ def test_who_asked_is_told_once_of_the_opening(caplog: pytest.LogCaptureFixture)
     async def main() -> None:
         async with served(Doorman()) as (server, ref):
             assert await ref.callRemote("echo", 1) == 1
-            assert told == ["pb"]
+            assert told == ["pbnb1"]
             for broker in (server.connections[0], ref.broker):
                 broker.notifyOnConnect(lambda: told.append("at once"))
-        assert told == ["pb", "at once", "at once"]
+        assert told == ["pbnb1", "at once", "at once"]
 
     asyncio.run(main())
     assert "ZeroDivisionError" in caplog.text
@@ -530,7 +530,7 @@ def test_a_pending_call_learns_what_the_peer_did_wrong() -> None:
 def test_the_repr_says_with_whom_and_in_what_state() -> None:
     async def main() -> None:
         async with served(Desk()) as (server, ref):
-            assert repr(ref.broker) == f"<Connection to {server.address}, pb>"
+            assert repr(ref.broker) == f"<Connection to {server.address}, pbnb1>"
             await ref.broker.close()
             assert repr(ref.broker) == f"<Connection to {server.address}, ended>"
         assert repr(Connection(listening=True)) == "<Connection to nobody yet, opening>"

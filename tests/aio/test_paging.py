@@ -319,7 +319,10 @@ def test_a_recorded_session_is_sent_again_byte_for_byte(name: str) -> None:
     chunks = [(chunk["dir"], bytes.fromhex(chunk.get("hex", ""))) for chunk in session["chunks"]]
 
     async def main() -> bytes:
-        connection, wire = Connection(listening=True, root=Recorded()), Wire()
+        connection, wire = (
+            Connection(listening=True, root=Recorded(), dialects=("pb", "none")),
+            Wire(),
+        )
         connection.connection_made(wire)
         for direction, data in chunks:
             if direction == "c2s":
@@ -371,7 +374,7 @@ def test_a_collector_that_knows_no_failures_finds_it_in_place_of_a_page() -> Non
     asyncio.run(main())
 
 
-@pytest.mark.parametrize("page", [object(), 2**500, b"x" * 655_361])
+@pytest.mark.parametrize("page", [object(), 2**500])
 def test_a_page_that_cannot_be_sent_fails_the_collector(page: Any) -> None:
     pagers: list[Counted] = []
 

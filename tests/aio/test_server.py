@@ -210,7 +210,7 @@ def test_before_the_login_a_peer_may_only_send_little() -> None:
         async with await pb.serve(Echoer(), anonymous=False) as server:
             ref = await pb.connect(server.address)
             with pytest.raises(pb.PBConnectionLost):
-                await ref.callRemote("login", b"x" * 20_000)
+                await ref.callRemote("login", b"x" * 70_000)
             full = await pb.connect(server.address, token=server.token)
             assert len(await full.callRemote("echo", b"x" * 600_000)) == 600_000
             await full.broker.close()

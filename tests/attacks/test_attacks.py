@@ -249,7 +249,7 @@ CASES: list[tuple[int, str, bytes, str | bytes]] = [
 async def attack(server: pb.Server, data: bytes) -> tuple[list[Any], bool]:
     """Sends bytes; returns what the server says to them, and whether it closes the connection."""
     reader, writer = await asyncio.open_connection(server.host, server.port)
-    greeting = encode([b"pb", b"none"], None)
+    greeting = encode(list(DIALECTS), None)
     assert await reader.readexactly(len(greeting)) == greeting
     opening = b"" if data[:4] in (b"GET ", b"POST") else encode(b"pb", None)
     writer.write(opening + data + SAYS_ALIVE)

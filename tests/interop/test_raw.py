@@ -33,7 +33,9 @@ async def replay(side: str, name: str, python: str, step: int) -> tuple[bool, Fo
     stage = Stage(record, "s2c" if side == "to_server" else "c2s", step)
     options = security("raw")
     if side == "to_server":
-        stage.open(pb.PBServerFactory(Root(stage.native), security=options))
+        stage.open(
+            pb.PBServerFactory(Root(stage.native), security=options, dialects=("pb", "none"))
+        )
         await stage.run()
         return result(stage)
     client = pb.PBClientFactory(security=options)

@@ -40,6 +40,7 @@ def server(stage: Stage) -> pb.PBServerFactory:
         unsafeTracebacks=scenario == "unsafe",
         security=security(scenario),
         legacy_auth=True,
+        dialects=("pb", "none"),
     )
 
 

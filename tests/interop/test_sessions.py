@@ -149,7 +149,7 @@ async def replay(session: str, ours: str, step: int) -> tuple[bytes, bytes, Conn
     python2 = "2.7" in record["server" if ours == "s2c" else "client"]
     wire = Wire()
     if ours == "s2c":
-        wire.protocol = pb.PBServerFactory(SERVERS[example]())()
+        wire.protocol = pb.PBServerFactory(SERVERS[example](), dialects=("pb", "none"))()
     else:
         factory = pb.PBClientFactory()
         wire.protocol = factory()

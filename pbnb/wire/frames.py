@@ -1,0 +1,615 @@
+"""Frames: the dialect that two pbnb speak with each other.
+
+Its name in the opening is ``pbnb1``; the number is that of this page, and a change of what is
+written here is a new name beside it. The messages are PB's own (`pbnb.protocol.broker`). What
+differs is how they are written:
+
+A frame is a head of 8 bytes, big-endian, and a body::
+
+    length of the body, 4 bytes | kind, 1 byte | 0, 1 byte | stream, 2 bytes
+
+==== ======== =================================================================================
+kind name     body
+==== ======== =================================================================================
+0    MESSAGE  one message, in msgpack
+1    ANNOUNCE how many buffers follow, 4 bytes; the size of each, 8 bytes; one message
+2    PIECE    the next bytes of the stream's buffers, which are thought to stand in a row
+3    DROP     nothing: the stream ends here, and its message is not sent
+==== ======== =================================================================================
+
+A message is an array whose first item is the command as bin, ``b"message"`` and so on. Where PB
+has an s-expression (arguments, keywords, answers, failures), there is either a plain value or an
+expression:
+
+- A **plain value** stands for itself: nil, bool, integers of 64 bits, floats of 64 bits, str,
+  bin, arrays for lists, maps for dicts. Arguments are an array, keywords a map with str keys.
+- An **expression** is of extension type 1, and holds in msgpack what `pbnb.jelly` describes:
+  byte strings are bin, lists are arrays.
+
+Within either, extension type 2 is an integer of more than 64 bits, in big-endian two's
+complement. Types 3 and 4 are a buffer of this message by its number from 0 in two bytes,
+big-endian, as a byte string (3) or as memory (4). In the size of a buffer of type 3 the highest
+bit is set. Each buffer is named once. In a plain value, types 5, 6 and 7 are a list of integers
+of 32 or 64 bits or of floats of 64 bits, little-endian, one behind the other.
+
+**Streams.** Buffers travel apart from their message, in pieces, so that other frames can go in
+between. The stream's number, from 1 on, is free again when its last byte was sent. A message
+counts as received when its buffers have come, so that one without buffers may overtake it. A
+message that lends, returns or drops an object is never overtaken: its sender sends nothing else
+until it is through.
+
+**Limits.** What a reader takes is its own affair: `pbnb.Limits`. A body is at most 2**32 - 1
+bytes long, and this side makes a piece no longer than 256 KiB.
+"""
+
+from __future__ import annotations
+
+import io
+import mmap
+import struct
+import sys
+from array import array
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from ..errors import BananaError, LimitExceeded, RemoteProtocolError
+from ..limits import Limits
+from .banana import NEED_DATA, NeedData
+from .plain import Numbers, check_body, check_tree
+
+__all__ = ["Expression", "FrameDialect", "OutOfBand"]
+
+MESSAGE, ANNOUNCE, PIECE, DROP = range(4)
+EXPRESSION, INTEGER, AS_BYTES, AS_MEMORY, INT32, INT64, FLOAT64 = range(1, 8)
+_NUMBERS: Final = {"i": INT32, "q": INT64, "d": FLOAT64}
+_FORMATS: Final = {code: name for name, code in _NUMBERS.items()}
+
+_HEAD: Final = struct.Struct(">IBxH")
+_HEAD_SIZE: Final = _HEAD.size
+_head = _HEAD.pack
+_read_head = _HEAD.unpack_from
+
+# A body up to this size is written behind its head in one go; a longer one is not copied for it.
+_SHORT = 16 * 1024
+# Byte strings from this size on travel as buffers, where the whole message is longer than _LONG.
+_LARGE = 64 * 1024
+_LONG = 64 * 1024
+_PIECE = 256 * 1024
+_STREAMS = 0xFFFF
+# Buffers of one message, and messages that are on their way at one time.
+_MOST = 1024
+_BYTES_FLAG = 1 << 63
+# Memory that is new to the process comes in huge pages from here on, where the system has them.
+_HUGE = 4 * 1024 * 1024
+
+
+class Expression:
+    """An s-expression that stands in a message in the place of a plain value.
+
+    Attributes:
+        tree: The expression.
+    """
+
+    __slots__ = ("tree",)
+
+    def __init__(self, tree: Any) -> None:
+        self.tree = tree
+
+
+class OutOfBand:
+    """Memory that stands in an expression, and travels beside it.
+
+    Attributes:
+        data: The bytes, contiguous; read when they are written to the transport.
+        as_bytes: Whether they arrive as a byte string rather than as memory.
+    """
+
+    __slots__ = ("as_bytes", "data")
+
+    def __init__(self, data: memoryview, as_bytes: bool = False) -> None:
+        self.data = data
+        self.as_bytes = as_bytes
+
+
+class _Outgoing:
+    """A message's buffers, on their way out."""
+
+    __slots__ = ("at", "buffers", "ordered", "stream")
+
+    def __init__(self, stream: int, buffers: list[memoryview], ordered: bool) -> None:
+        self.stream = stream
+        self.buffers = deque(each for each in buffers if each)
+        self.ordered = ordered
+        self.at = 0
+
+    def next(self, most: int) -> list[bytes | memoryview]:
+        """Returns the next frame, a piece of one buffer."""
+        buffer = self.buffers[0]
+        piece = buffer[self.at : self.at + most]
+        self.at += len(piece)
+        if self.at == len(buffer):
+            self.buffers.popleft()
+            self.at = 0
+        return [_head(len(piece), PIECE, self.stream), piece]
+
+
+class _Memory:
+    """Where one buffer is received."""
+
+    __slots__ = ("_bytes", "size", "view")
+
+    def __init__(self, size: int, as_bytes: bool) -> None:
+        self.size = size
+        self._bytes: io.BytesIO | None = None
+        if not as_bytes and size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
+            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            self.view = memoryview(memory)
+        else:
+            # Its value is the very byte string that was filled, without a copy.
+            self._bytes = io.BytesIO(bytes(size))
+            self.view = self._bytes.getbuffer()
+
+    def result(self) -> bytes | memoryview:
+        """Returns what was received, which nobody can change any more."""
+        if self._bytes is None:
+            return self.view.toreadonly()
+        self.view.release()
+        return self._bytes.getvalue()
+
+
+class _Incoming:
+    """A message whose buffers are on their way in."""
+
+    __slots__ = ("at", "body", "index", "left", "memories", "stream")
+
+    def __init__(self, stream: int, body: bytes, memories: list[_Memory]) -> None:
+        self.stream = stream
+        self.body = body
+        self.memories = memories
+        self.left = sum(each.size for each in memories)
+        self.index = 0
+        self.at = 0
+        self._skip()
+
+    def room(self, most: int) -> memoryview:
+        """Returns memory for the next bytes, `most` at most."""
+        return self.memories[self.index].view[self.at : self.at + most]
+
+    def filled(self, count: int) -> None:
+        """Counts bytes that have come."""
+        self.at += count
+        self.left -= count
+        self._skip()
+
+    def _skip(self) -> None:
+        while self.index < len(self.memories) and self.at == self.memories[self.index].size:
+            self.index += 1
+            self.at = 0
+
+
+class FrameDialect:
+    """Frames, as this module describes them.
+
+    Args:
+        limits: What one message may cost.
+
+    Attributes:
+        name: The name by which it is offered and chosen.
+        limits: What one message of the peer's may cost; may be set at any time.
+    """
+
+    name = b"pbnb1"
+    plain = True
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self._sending = limits
+        self._short = min(_SHORT, limits.message_bytes, limits.message_items)
+        # Outgoing: the buffers of the message that is being encoded, and those on their way.
+        self._met: list[OutOfBand] = []
+        self._transfers: deque[_Outgoing] = deque()
+        # What may not be overtaken, and what waits for it.
+        self._ordered: _Outgoing | None = None
+        self._behind: deque[tuple[list[Any], _Outgoing | None]] = deque()
+        self._last_stream = 0
+        self._encoder = msgspec.msgpack.Encoder(enc_hook=self._extension)
+        # Incoming: bytes that are unread, from _position on; the body or piece that is being
+        # received in place, if any; and the messages that wait for buffers.
+        self._buffer: bytes = b""
+        self._position = 0
+        self._body: _Memory | None = None
+        self._body_kind = self._body_stream = self._body_at = 0
+        self._piece: _Incoming | None = None
+        self._piece_left = 0
+        self._incoming: dict[int, _Incoming] = {}
+        self._expected = 0
+        self._received: list[bytes | memoryview | None] = []
+        self._decoder = msgspec.msgpack.Decoder(ext_hook=self._read_extension)
+        self._error: RemoteProtocolError | None = None
+
+    # Writing
+
+    def encode(self, tree: object, ordered: bool = False) -> list[Any]:
+        """Returns one message, or what may be sent of it now, to be written in this order.
+
+        Args:
+            tree: The message.
+            ordered: Whether nothing that is encoded later may overtake it.
+
+        Raises:
+            BananaError: The message holds what cannot be sent, or goes over a limit.
+            OverflowError: A plain value holds an integer of more than 64 bits.
+        """
+        try:
+            body = self._encoder.encode(tree)
+        except OverflowError:
+            if Expression not in map(type, tree):  # type: ignore[call-overload]
+                raise
+            body = self._encode(tree := _replaced(tree, self._spell_integer))
+        if len(body) <= self._short and not self._met:
+            frames = [_head(len(body), MESSAGE, 0) + body]
+            if self._ordered is None:
+                return frames
+            return self._queue(frames, None)
+        if len(body) > _LONG:
+            body = self._encode(_replaced(tree, _lift_bytes))
+        self._check(body)
+        if not self._met:
+            return self._queue([_head(len(body), MESSAGE, 0), body], None)
+        return self._queue(*self._announce(body, ordered))
+
+    def _queue(self, frames: list[Any], transfer: _Outgoing | None) -> list[Any]:
+        """Returns frames that may go out now; keeps them where they have to wait."""
+        if self._ordered is not None:
+            self._behind.append((frames, transfer))
+            return []
+        self._begin(transfer)
+        return frames
+
+    def _begin(self, transfer: _Outgoing | None) -> None:
+        if transfer is not None and transfer.buffers:
+            self._transfers.append(transfer)
+            if transfer.ordered:
+                self._ordered = transfer
+
+    def _encode(self, tree: object) -> bytes:
+        self._met.clear()
+        return self._encoder.encode(tree)
+
+    def _check(self, body: bytes) -> None:
+        try:
+            if len(body) > self._sending.message_bytes:
+                raise LimitExceeded(
+                    f"a message of {len(body)} bytes: the limit message_bytes is "
+                    f"{self._sending.message_bytes}"
+                )
+            check_body(body, self._sending)
+        except LimitExceeded as error:
+            self._met.clear()
+            raise BananaError(f"cannot send {str(error).removeprefix('received ')}") from None
+
+    def _announce(self, body: bytes, ordered: bool) -> tuple[list[Any], _Outgoing]:
+        met, self._met = self._met, []
+        size = sum(len(each.data) for each in met)
+        if size > self._sending.buffer_bytes:
+            raise BananaError(
+                f"cannot send {size} bytes of buffers: the limit buffer_bytes is "
+                f"{self._sending.buffer_bytes}"
+            )
+        if len(met) > _MOST:
+            raise BananaError(f"cannot send {len(met)} buffers in one message: {_MOST} is the most")
+        stream = self._free_stream()
+        sizes = [len(each.data) | (_BYTES_FLAG if each.as_bytes else 0) for each in met]
+        table = struct.pack(f">I{len(sizes)}Q", len(sizes), *sizes)
+        transfer = _Outgoing(stream, [each.data for each in met], ordered)
+        return [_head(len(table) + len(body), ANNOUNCE, stream) + table, body], transfer
+
+    def _free_stream(self) -> int:
+        taken = {transfer.stream for transfer in self._transfers}
+        taken.update(each.stream for _, each in self._behind if each is not None)
+        for _ in range(_STREAMS):
+            self._last_stream = self._last_stream % _STREAMS + 1
+            if self._last_stream not in taken:
+                return self._last_stream
+        raise BananaError("cannot send more buffers: too many are on their way")
+
+    def _extension(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is Expression:
+            return msgspec.msgpack.Ext(EXPRESSION, self._encoder.encode(value.tree))
+        if kind is OutOfBand:
+            number = len(self._met)
+            self._met.append(value)
+            code = AS_BYTES if value.as_bytes else AS_MEMORY
+            return msgspec.msgpack.Ext(code, number.to_bytes(2, "big"))
+        if kind is Numbers:
+            return self._written(value)
+        if kind is _Integer:
+            return msgspec.msgpack.Ext(INTEGER, value.digits)
+        raise BananaError(f"cannot send {kind.__module__}.{kind.__qualname__} in a frame")
+
+    def _written(self, numbers: Numbers) -> Any:
+        items = numbers.items
+        if len(items) > self._sending.message_items:
+            raise BananaError(
+                f"cannot send a list of {len(items)} numbers: the limit message_items is "
+                f"{self._sending.message_items}"
+            )
+        code = _NUMBERS[items.typecode]
+        if sys.byteorder == "big":
+            items.byteswap()
+        return msgspec.msgpack.Ext(code, memoryview(items).cast("B"))
+
+    def _spell_integer(self, value: Any) -> Any:
+        if type(value) is not int or -(2**63) <= value < 2**64:
+            return value
+        most = 7 * self._sending.prefix_bytes
+        if value.bit_length() > most:
+            raise BananaError(
+                f"cannot send an integer of {value.bit_length()} bits: the limit prefix_bytes is "
+                f"{self._sending.prefix_bytes}, of 7 bits each"
+            )
+        return _Integer(value)
+
+    @property
+    def sending(self) -> bool:
+        """Whether buffers wait to be sent."""
+        return bool(self._transfers)
+
+    def pieces(self) -> list[Any]:
+        """Returns what comes next of the buffers on their way: a piece of each in turn."""
+        transfer = self._transfers.popleft()
+        out = transfer.next(_PIECE)
+        if transfer.buffers:
+            self._transfers.append(transfer)
+        elif transfer is self._ordered:
+            self._ordered = None
+            while self._behind and self._ordered is None:
+                frames, following = self._behind.popleft()
+                out += frames
+                self._begin(following)
+        return out
+
+    # Reading
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Stores bytes from the peer; reads nothing yet."""
+        if self._error is not None:
+            return
+        if self._position == len(self._buffer):
+            self._buffer = data if type(data) is bytes else bytes(data)
+        else:
+            # What is left is less than a short frame: longer ones are received in place.
+            self._buffer = self._buffer[self._position :] + data
+        self._position = 0
+
+    def room(self) -> memoryview | None:
+        """Returns the memory into which the next bytes are to be received, where it is known."""
+        if self._position != len(self._buffer):
+            return None
+        if self._body is not None:
+            return self._body.view[self._body_at :]
+        if self._piece is not None:
+            return self._piece.room(self._piece_left)
+        return None
+
+    def filled(self, count: int) -> None:
+        """Counts bytes that were received into `room`."""
+        if self._body is not None:
+            self._body_at += count
+        elif self._piece is not None:
+            self._piece.filled(count)
+            self._piece_left -= count
+
+    def next(self) -> Any | NeedData:
+        """Returns the next complete message, or `NEED_DATA`.
+
+        Raises:
+            RemoteProtocolError: The stream can no longer be followed; raised again from now on.
+        """
+        if self._error is None:
+            try:
+                return self._next()
+            except RemoteProtocolError as error:
+                self._error = error.with_traceback(None)
+                self._forget()
+        raise self._error
+
+    def unread(self) -> bytes:
+        """Returns the bytes behind the last message, and forgets them."""
+        rest = self._buffer[self._position :]
+        self._buffer, self._position = b"", 0
+        return rest
+
+    def _forget(self) -> None:
+        self._buffer, self._position = b"", 0
+        self._body = self._piece = None
+        self._incoming.clear()
+
+    def _next(self) -> Any | NeedData:
+        while True:
+            if self._body is not None or self._piece is not None:
+                self._copy()
+                message = self._through()
+                if message is not None:
+                    return message
+            buffer, position = self._buffer, self._position
+            if len(buffer) - position < _HEAD_SIZE:
+                return NEED_DATA
+            length, kind, stream = _read_head(buffer, position)
+            start = position + _HEAD_SIZE
+            end = start + length
+            if kind == MESSAGE and end <= len(buffer) and length <= self.limits.message_bytes:
+                self._position = end
+                return self._decode(buffer[start:end])
+            if kind == PIECE:
+                self._begin_piece(length, stream)
+            elif kind == DROP and length == 0:
+                self._drop(stream)
+            elif kind == MESSAGE or kind == ANNOUNCE:
+                self._check_length(length, kind, stream)
+                if end > len(buffer) and length <= _SHORT:
+                    return NEED_DATA
+                self._body = _Memory(length, True)
+                self._body_kind, self._body_stream, self._body_at = kind, stream, 0
+            else:
+                raise RemoteProtocolError(f"there is no frame of kind {kind} and length {length}")
+            self._position = start
+
+    def _copy(self) -> None:
+        """Moves unread bytes to where the body or piece that is being received wants them."""
+        while self._position < len(self._buffer):
+            if self._body is not None and self._body_at < self._body.size:
+                room = self._body.view[self._body_at :]
+            elif self._piece is not None and self._piece_left:
+                room = self._piece.room(self._piece_left)
+            else:
+                return
+            part = memoryview(self._buffer)[self._position : self._position + len(room)]
+            room[: len(part)] = part
+            self._position += len(part)
+            self.filled(len(part))
+
+    def _through(self) -> Any | None:
+        """Returns the message that is complete with what has just come, if one is."""
+        if self._body is not None:
+            if self._body_at < self._body.size:
+                return NEED_DATA
+            body, self._body = self._body.result(), None
+            assert isinstance(body, bytes)
+            if self._body_kind == MESSAGE:
+                return self._decode(body)
+            return self._announced(body)
+        piece = self._piece
+        if piece is None:
+            return None
+        if self._piece_left:
+            return NEED_DATA
+        self._piece = None
+        return None if piece.left else self._complete(piece)
+
+    def _check_length(self, length: int, kind: int, stream: int) -> None:
+        if length > self.limits.message_bytes:
+            raise LimitExceeded(
+                f"received a message of {length} bytes: the limit message_bytes is "
+                f"{self.limits.message_bytes}"
+            )
+        if kind == MESSAGE:
+            return
+        if not stream or stream in self._incoming:
+            raise RemoteProtocolError(f"stream {stream} was announced, which cannot begin now")
+        if len(self._incoming) >= _MOST:
+            raise LimitExceeded(f"received more than {_MOST} messages with buffers at one time")
+
+    def _announced(self, body: bytes) -> Any | None:
+        count = int.from_bytes(body[:4], "big")
+        start = 4 + 8 * count
+        if len(body) < start or not 0 < count <= _MOST:
+            raise RemoteProtocolError(f"a frame announces {count} buffers and does not hold them")
+        sizes = struct.unpack_from(f">{count}Q", body, 4)
+        self._expected += sum(size & ~_BYTES_FLAG for size in sizes)
+        if self._expected > self.limits.buffer_bytes:
+            raise LimitExceeded(
+                f"received messages with {self._expected} bytes of buffers: the limit "
+                f"buffer_bytes is {self.limits.buffer_bytes}"
+            )
+        memories = [_Memory(size & ~_BYTES_FLAG, size >= _BYTES_FLAG) for size in sizes]
+        message = _Incoming(self._body_stream, body[start:], memories)
+        if not message.left:
+            return self._complete(message)
+        self._incoming[self._body_stream] = message
+        return None
+
+    def _begin_piece(self, length: int, stream: int) -> None:
+        message = self._incoming.get(stream)
+        if message is None or not 0 < length <= message.left:
+            raise RemoteProtocolError(
+                f"a piece of {length} bytes belongs to stream {stream}, which does not expect it"
+            )
+        self._piece, self._piece_left = message, length
+
+    def _drop(self, stream: int) -> None:
+        message = self._incoming.pop(stream, None)
+        if message is None:
+            raise RemoteProtocolError(f"stream {stream} is dropped, which was not announced")
+        self._expected -= sum(each.size for each in message.memories)
+
+    def _complete(self, message: _Incoming) -> Any:
+        self._incoming.pop(message.stream, None)
+        self._expected -= sum(each.size for each in message.memories)
+        self._received = [each.result() for each in message.memories]
+        try:
+            tree = self._decode(message.body)
+            if any(each is not None for each in self._received):
+                raise RemoteProtocolError("a message came with a buffer that it does not name")
+        finally:
+            self._received = []
+        return tree
+
+    def _decode(self, body: bytes) -> Any:
+        check_body(body, self.limits)
+        try:
+            return self._decoder.decode(body)
+        except RemoteProtocolError:
+            raise
+        except RecursionError:
+            raise LimitExceeded("received lists nested too deep") from None
+        except (msgspec.MsgspecError, ValueError, TypeError) as error:
+            raise RemoteProtocolError(f"a frame cannot be read: {error}") from None
+
+    def _read_extension(self, code: int, data: memoryview) -> Any:
+        if code == EXPRESSION:
+            check_body(body := bytes(data), self.limits)
+            check_tree(tree := self._decoder.decode(body), self.limits.depth)
+            return Expression(tree)
+        if code == INTEGER:
+            if len(data) * 8 > 7 * self.limits.prefix_bytes + 8:
+                raise LimitExceeded(f"received an integer of {len(data)} bytes")
+            return int.from_bytes(data, "big", signed=True)
+        if code == AS_BYTES or code == AS_MEMORY:
+            number = int.from_bytes(data, "big")
+            value = self._received[number] if number < len(self._received) else None
+            if value is None:
+                raise RemoteProtocolError(f"a message names buffer {number}, which it has not")
+            self._received[number] = None
+            if code == AS_BYTES and type(value) is not bytes:
+                raise RemoteProtocolError(f"buffer {number} was not announced as a byte string")
+            return value if code == AS_BYTES else memoryview(value)
+        if code in _FORMATS and len(data) <= 8 * self.limits.message_items:
+            items = array(_FORMATS[code], bytes(data))
+            if sys.byteorder == "big":
+                items.byteswap()
+            return items.tolist()
+        raise RemoteProtocolError(f"there is no extension of type {code} and {len(data)} bytes")
+
+
+class _Integer:
+    """An integer that is too large for msgpack."""
+
+    __slots__ = ("digits",)
+
+    def __init__(self, value: int) -> None:
+        self.digits = value.to_bytes(value.bit_length() // 8 + 1, "big", signed=True)
+
+
+def _lift_bytes(value: Any) -> Any:
+    if type(value) is bytes and len(value) >= _LARGE:
+        return OutOfBand(memoryview(value), as_bytes=True)
+    return value
+
+
+def _replaced(value: Any, leaf: Callable[[Any], Any]) -> Any:
+    """Returns a copy of a message in which some leaves are others; keys stay as they are."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return [_replaced(each, leaf) for each in value]
+    if kind is dict:
+        return {key: _replaced(each, leaf) for key, each in value.items()}
+    if kind is Expression:
+        return Expression(_replaced(value.tree, leaf))
+    return leaf(value)
