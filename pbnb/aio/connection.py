@@ -172,6 +172,7 @@ class Connection(asyncio.BufferedProtocol):
         # The call whose method is being run: its answer is written when what was read is handled.
         self._handling: CallReceived | None = None
         self._pumping = False
+        self._closing = False
         self._in_place = False
         self._releasing = False
         self._reading_later = False
@@ -673,7 +674,7 @@ class Connection(asyncio.BufferedProtocol):
         self._flush()
 
     def _flush(self) -> None:
-        if self.machine.queued and not self.lost:
+        if self.machine.queued and not (self.lost or self._closing):
             buffers = self.machine.data_to_send()
             # One message is the usual case, and needs no loop.
             self.bytes_sent += len(buffers[0]) if len(buffers) == 1 else sum(map(len, buffers))
@@ -696,7 +697,10 @@ class Connection(asyncio.BufferedProtocol):
                 self._transport.write(part)
                 self.bytes_sent += len(part)
             left -= 1
-        if machine.sending and not (self._full or self.lost):
+        if not machine.sending:
+            if self._closing:
+                self._transport.close()
+        elif not (self._full or self.lost):
             self._pumping = True
             self._loop.call_soon(self._pump)
 

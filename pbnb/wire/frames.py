@@ -139,10 +139,11 @@ class _Outgoing:
 class _Memory:
     """Where one buffer is received."""
 
-    __slots__ = ("_bytes", "size", "view")
+    __slots__ = ("_as_bytes", "_bytes", "size", "view")
 
     def __init__(self, size: int, as_bytes: bool) -> None:
         self.size = size
+        self._as_bytes = as_bytes
         self._bytes: io.BytesIO | None = None
         if not as_bytes and size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
             memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
@@ -159,7 +160,8 @@ class _Memory:
         if self._bytes is None:
             return self.view.toreadonly()
         self.view.release()
-        return self._bytes.getvalue()
+        value = self._bytes.getvalue()
+        return value if self._as_bytes else memoryview(value)
 
 
 class _Incoming:
@@ -577,9 +579,9 @@ class FrameDialect:
             if value is None:
                 raise RemoteProtocolError(f"a message names buffer {number}, which it has not")
             self._received[number] = None
-            if code == AS_BYTES and type(value) is not bytes:
-                raise RemoteProtocolError(f"buffer {number} was not announced as a byte string")
-            return value if code == AS_BYTES else memoryview(value)
+            if (type(value) is bytes) is not (code == AS_BYTES):
+                raise RemoteProtocolError(f"buffer {number} was not announced as what it is named")
+            return value
         if code in _FORMATS and len(data) <= 8 * self.limits.message_items:
             items = array(_FORMATS[code], bytes(data))
             if sys.byteorder == "big":

@@ -1,0 +1,275 @@
+"""Frames, byte by byte and as a stream, from a peer that keeps to them and from one that does not."""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from pbnb.errors import BananaError, LimitExceeded, RemoteProtocolError
+from pbnb.limits import Limits
+from pbnb.wire.banana import NEED_DATA
+from pbnb.wire.frames import ANNOUNCE, DROP, MESSAGE, PIECE, Expression, FrameDialect, OutOfBand
+from pbnb.wire.plain import Numbers, as_plain
+
+VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "frames.json").read_text())
+BLOB = bytes(range(256)) * 1200  # two pieces
+
+
+def dialect(**limits: Any) -> FrameDialect:
+    return FrameDialect(Limits(**limits))
+
+
+def out_of(sender: FrameDialect, tree: Any, ordered: bool = False) -> bytes:
+    """Returns everything that a message takes, its buffers in order."""
+    said = b"".join(sender.encode(tree, ordered))
+    while sender.sending:
+        said += b"".join(sender.pieces())
+    return said
+
+
+def frame(kind: int, body: bytes, stream: int = 0) -> bytes:
+    return struct.pack(">IBxH", len(body), kind, stream) + body
+
+
+def announced(message: Any, *sizes: int, stream: int = 1) -> bytes:
+    table = struct.pack(f">I{len(sizes)}Q", len(sizes), *sizes)
+    return frame(ANNOUNCE, table + msgspec.msgpack.encode(message), stream)
+
+
+def memory(number: int, code: int = 4) -> Any:
+    return msgspec.msgpack.Ext(code, number.to_bytes(2, "big"))
+
+
+def tree_in(value: Any) -> Any:
+    """Returns a message with what stands for a part of it in a form that can be compared."""
+    if isinstance(value, Expression):
+        return {"expression": tree_in(value.tree)}
+    if isinstance(value, list):
+        return [tree_in(each) for each in value]
+    return bytes(value) if isinstance(value, memoryview) else value
+
+
+def read(said: bytes, step: int = 0, **limits: Any) -> list[Any]:
+    reader, found = dialect(**limits), []
+    for start in range(0, len(said), step or len(said)):
+        reader.feed(said[start : start + (step or len(said))])
+        while (tree := reader.next()) is not NEED_DATA:
+            found.append(tree)
+    return found
+
+
+MESSAGES: list[Any] = [
+    [b"answer", 1, None],
+    [b"message", 1, b"root", "echo", 1, ["hello network"], {}],
+    [b"message", 2, 7, "set", 0, [1, -1, 2**63, 1.5, True, b"b", [{}], {"k": [None]}], {"a": 1}],
+    [b"answer", 3, Expression([b"tuple", 1, [b"unicode", b"x"], 0.5, 2**200, -(2**447)])],
+    [b"error", 4, Expression([b"list", b"x" * 20_000])],
+    [b"answer", 5, {"text": "x" * 70_000, "bytes": b"y" * 100_000}],
+    [b"answer", 6, Expression([b"pbnb.x", OutOfBand(memoryview(BLOB)), OutOfBand(memoryview(b""))])],
+]
+
+
+def meant(tree: Any) -> Any:
+    if isinstance(tree, Expression):
+        return {"expression": meant(tree.tree)}
+    if isinstance(tree, OutOfBand):
+        return bytes(tree.data)
+    return [meant(each) for each in tree] if isinstance(tree, list) else tree
+
+
+@pytest.mark.parametrize("step", [0, 1, 7, 1000])
+@pytest.mark.parametrize("tree", MESSAGES, ids=lambda tree: str(tree[1]))
+def test_a_message_arrives_as_it_was_however_it_is_split(tree: Any, step: int) -> None:
+    sender = dialect()
+    (found,) = read(out_of(sender, tree), step)
+    assert tree_in(found) == meant(tree)
+
+
+def test_all_of_them_arrive_in_a_row() -> None:
+    sender = dialect()
+    said = b"".join(out_of(sender, tree) for tree in MESSAGES)
+    assert [tree_in(each) for each in read(said, 65_537)] == [meant(tree) for tree in MESSAGES]
+
+
+@pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
+def test_recorded_frames_mean_what_they_meant(case: Any) -> None:
+    found = read(bytes.fromhex(case["hex"]))
+    assert [repr(tree_in(each)) for each in found] == case["means"]
+
+
+@pytest.mark.parametrize(
+    "items", [list(range(1000)), [2**40 + n for n in range(100)], [n / 7 for n in range(100)]]
+)
+def test_numbers_arrive_as_a_list(items: Any) -> None:
+    (numbers,) = as_plain((items,), 320) or ()
+    assert isinstance(numbers, Numbers)
+    assert read(out_of(dialect(), [b"answer", 1, numbers])) == [[b"answer", 1, items]]
+
+
+def test_what_was_received_can_not_be_changed() -> None:
+    (found,) = read(out_of(dialect(), MESSAGES[-1]))
+    view = found[2].tree[1]
+    assert isinstance(view, memoryview) and view.readonly
+
+
+def test_buffers_are_received_where_they_stay() -> None:
+    sender, reader = dialect(), dialect()
+    said = out_of(sender, [b"answer", 1, Expression([b"x", OutOfBand(memoryview(BLOB))])])
+    head = said.index(struct.pack(">B", PIECE), 8) + 4
+    reader.feed(said[:head])
+    assert reader.next() is NEED_DATA
+    room, at = reader.room(), head
+    assert room is not None and len(room) > 200_000
+    while at < len(said):
+        room = reader.room()
+        if room is None:
+            reader.feed(said[at : at + 8])
+            at += 8
+        else:
+            part = said[at : at + min(len(room), 100_000)]
+            room[: len(part)] = part
+            reader.filled(len(part))
+            at += len(part)
+        found = reader.next()
+    assert bytes(found[2].tree[1]) == BLOB
+
+
+def test_large_byte_strings_arrive_as_byte_strings() -> None:
+    value = {"a": [BLOB, "text"], "b": b"short"}
+    said = out_of(dialect(), [b"answer", 1, value])
+    assert said[4] == ANNOUNCE
+    (found,) = read(said)
+    assert found == [b"answer", 1, value]
+    assert type(found[2]["a"][0]) is bytes
+
+
+def test_short_messages_overtake_buffers() -> None:
+    sender = dialect()
+    said = b"".join(sender.encode([b"answer", 1, BLOB]))
+    said += b"".join(sender.pieces())
+    said += b"".join(sender.encode([b"answer", 2, None]))
+    said += b"".join(sender.pieces())
+    assert not sender.sending
+    assert [tree[1] for tree in read(said)] == [2, 1]
+
+
+def test_buffers_of_two_messages_take_turns() -> None:
+    sender = dialect()
+    said = b"".join(sender.encode([b"answer", 1, BLOB * 3]) + sender.encode([b"answer", 2, BLOB]))
+    while sender.sending:
+        said += b"".join(sender.pieces())
+    assert [tree[1] for tree in read(said)] == [2, 1]
+
+
+def test_nothing_overtakes_what_is_ordered() -> None:
+    sender = dialect()
+    said = b"".join(sender.encode([b"answer", 1, BLOB * 3], True))
+    for tree in ([b"answer", 2, BLOB], [b"answer", 3, BLOB], [b"decref", 4]):
+        assert sender.encode(tree, tree[1] == 2) == []
+    while sender.sending:
+        said += b"".join(sender.pieces())
+    assert [tree[1] for tree in read(said)] == [1, 2, 4, 3]
+
+
+def test_what_cannot_be_sent_changes_nothing() -> None:
+    sender = dialect(message_items=1000, buffer_bytes=1000)
+    view = memoryview(BLOB)
+    for value, text in (
+        (Expression([OutOfBand(view), object()]), "object"),
+        (Expression([2**500]), "501 bits"),
+        (Expression([OutOfBand(view)]), "buffer_bytes is 1000"),
+        ([None] * 1001, "message_items is 1000"),
+    ):
+        with pytest.raises(BananaError, match=text):
+            sender.encode([b"answer", 1, value])
+        assert not sender.sending
+    assert read(out_of(sender, [b"answer", 1, "next"])) == [[b"answer", 1, "next"]]
+    with pytest.raises(OverflowError):  # who calls knows another way to say it
+        sender.encode([b"answer", 1, 2**64])
+
+
+def test_a_dropped_stream_leaves_nothing() -> None:
+    said = announced([b"answer", 1, memory(0)], 10) + frame(PIECE, b"12345", 1) + frame(DROP, b"", 1)
+    said += announced([b"answer", 2, memory(0, 3)], 2**63 | 4) + frame(PIECE, b"next", 1)
+    assert read(said, buffer_bytes=10) == [[b"answer", 2, b"next"]]
+
+
+ATTACKS: list[tuple[str, bytes, str]] = [
+    ("no such kind", frame(9, b""), "kind 9"),
+    ("a body that is too long", struct.pack(">IBxH", 2**32 - 1, MESSAGE, 0), "message_bytes"),
+    ("an announcement that is too long", struct.pack(">IBxH", 2**31, ANNOUNCE, 1), "message_bytes"),
+    ("no msgpack", frame(MESSAGE, b"\xc1"), "cannot be read"),
+    ("cut short", frame(MESSAGE, b"\x93\xc0"), "cannot be read"),
+    ("two values", frame(MESSAGE, b"\xc0\xc0"), "cannot be read"),
+    ("an array longer than its body", frame(MESSAGE, b"\xdd\xff\xff\xff\xff"), "cannot be read"),
+    ("text that is none", frame(MESSAGE, b"\xa1\xff"), "cannot be read"),
+    ("a map for a key", frame(MESSAGE, b"\x81\x80\x01"), "cannot be read"),
+    ("nested 100,000 deep", frame(MESSAGE, b"\x91" * 100_000 + b"\xc0"), "depth is 320"),
+    ("an unknown extension", frame(MESSAGE, b"\xd4\x63\x00"), "extension of type 99"),
+    ("an integer of 100 bytes", frame(MESSAGE, b"\xc7\x64\x02" + b"\x7f" * 100), "integer of 100"),
+    ("half a number", frame(MESSAGE, b"\xc7\x07\x06" + b"x" * 7), "cannot be read"),
+    ("an expression of a map", frame(MESSAGE, b"\xc7\x01\x01\x80"), "holds a dict"),
+    ("an expression of text", frame(MESSAGE, b"\xc7\x03\x01\x91\xa1x"), "holds a str"),
+    ("a buffer of no message", frame(MESSAGE, b"\xd5\x04\x00\x00"), "buffer 0"),
+    ("no buffers", announced([b"answer", 1, None]), "announces 0 buffers"),
+    ("more buffers than there are", frame(ANNOUNCE, struct.pack(">I", 5), 1), "announces 5"),
+    ("too many buffers", announced(None, *[1] * 1025), "announces 1025"),
+    ("more bytes than allowed", announced(None, 2**40), "buffer_bytes"),
+    ("sizes that add up", announced(None, *[2**30] * 3), "buffer_bytes"),
+    ("stream 0", announced(None, 1, stream=0), "stream 0"),
+    ("a stream twice", announced(None, 9) + announced(None, 9), "stream 1"),
+    ("a piece of nothing", frame(PIECE, b"x", 1), "stream 1, which does not"),
+    ("a piece that is empty", announced(None, 9) + frame(PIECE, b"", 1), "piece of 0 bytes"),
+    ("a piece too much", announced(None, 3) + frame(PIECE, b"four", 1), "piece of 4 bytes"),
+    ("a drop of nothing", frame(DROP, b"", 1), "stream 1 is dropped"),
+    ("a drop with a body", announced(None, 9) + frame(DROP, b"x", 1), "kind 3"),
+    ("a buffer never named", announced([b"answer", 1], 1) + frame(PIECE, b"x", 1), "not name"),
+    (
+        "a buffer named twice",
+        announced([memory(0), memory(0)], 1) + frame(PIECE, b"x", 1),
+        "buffer 0, which it has not",
+    ),
+    (
+        "memory named as a byte string",
+        announced([memory(0, 3)], 1) + frame(PIECE, b"x", 1),
+        "not announced as what",
+    ),
+]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize(("name", "said", "text"), ATTACKS, ids=[name for name, _, _ in ATTACKS])
+def test_attack(name: str, said: bytes, text: str, step: int) -> None:
+    with pytest.raises(RemoteProtocolError, match=text):
+        read(said, step)
+
+
+def test_after_an_error_nothing_more_is_read() -> None:
+    reader = dialect()
+    reader.feed(frame(9, b""))
+    for _ in range(2):
+        with pytest.raises(RemoteProtocolError, match="kind 9"):
+            reader.next()
+        reader.feed(frame(MESSAGE, b"\xc0"))
+
+
+def test_what_is_announced_costs_nothing_until_it_comes() -> None:
+    reader = dialect()
+    reader.feed(announced([memory(0)], 2**30))
+    assert reader.next() is NEED_DATA
+    with pytest.raises(LimitExceeded, match="buffer_bytes is 1073741824"):
+        reader.feed(announced([memory(0)], 1, stream=2))
+        reader.next()
+
+
+def test_limits_before_a_login_allow_no_buffers() -> None:
+    reader = dialect()
+    reader.limits = Limits().before_login()
+    reader.feed(announced([memory(0)], 1))
+    with pytest.raises(LimitExceeded, match="buffer_bytes is 0"):
+        reader.next()
