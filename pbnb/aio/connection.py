@@ -90,7 +90,7 @@ _scratch = threading.local()
 _PIECES = 8
 
 
-class Connection(asyncio.BufferedProtocol):
+class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
     """One end of a connection, with its peer at the other.
 
     Args:
@@ -194,7 +194,7 @@ class Connection(asyncio.BufferedProtocol):
         self._closed: asyncio.Future[None]
         self._here: Here
 
-    # asyncio.Protocol
+    # What the event loop calls. It takes the way of BufferedProtocol, with memory of ours.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begins the opening; called by the event loop."""
@@ -584,7 +584,9 @@ class Connection(asyncio.BufferedProtocol):
             self.call_soon(self.disconnect)
         elif not self.lost:
             self._flush()
-            self._close()
+            self._closing = True
+            if not self.machine.sending:
+                self._close()
 
     def abort(self) -> None:
         """Ends the connection without writing what is still buffered."""
@@ -699,7 +701,7 @@ class Connection(asyncio.BufferedProtocol):
             left -= 1
         if not machine.sending:
             if self._closing:
-                self._transport.close()
+                self._close()
         elif not (self._full or self.lost):
             self._pumping = True
             self._loop.call_soon(self._pump)

@@ -192,7 +192,7 @@ class _Refused(asyncio.Protocol):
 
 def _check_user(connection: Connection, transport: asyncio.BaseTransport) -> None:
     sock = transport.get_extra_info("socket")
-    if sock.family == getattr(socket, "AF_UNIX", None) and not is_private(sock):
+    if getattr(sock, "family", None) == getattr(socket, "AF_UNIX", ()) and not is_private(sock):
         connection.give_up(PermissionError("it is a process of another user"))
 
 

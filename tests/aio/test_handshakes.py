@@ -82,7 +82,7 @@ def test_an_older_tls_is_refused() -> None:
                 await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
             context.maximum_version = ssl.TLSVersion.TLSv1_3
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port, ssl=context)
-            greeting = pb.banana.encode([b"pb", b"none"], None)
+            greeting = pb.banana.encode(list(DIALECTS), None)
             assert await reader.readexactly(len(greeting)) == greeting
             writer.close()
             await until(lambda: not server.connections)
@@ -170,7 +170,7 @@ def test_first_words_right_behind_the_handshake_are_heard() -> None:
             tls.write(pb.banana.encode(b"pb", None) + pb.banana.encode(alive))
             writer.write(goes.read())
             decoder, said = DIALECTS[b"pb"](pb.Limits()), []
-            greeting = pb.banana.encode([b"pb", b"none"], None)
+            greeting = pb.banana.encode(list(DIALECTS), None)
             heard, opened = b"", False
             while not any(tree[:2] == [b"answer", 1] for tree in said):
                 async with asyncio.timeout(20):

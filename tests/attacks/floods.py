@@ -26,7 +26,7 @@ from pbnb.wire.banana import NEED_DATA, encode
 from pbnb.wire.dialect import DIALECTS
 
 PATIENCE = 60.0
-GREETING = len(encode([b"pb", b"none"], None))
+GREETING = len(encode(list(DIALECTS), None))
 OPENED = encode(b"pb", None)
 PRIME = 2**61 - 1  # its multiples have one hash
 

@@ -34,7 +34,7 @@ CYCLE.append(CYCLE)
 
 @pytest.mark.parametrize(
     "value",
-    [None, True, 1, 2**63, 1.5, "text", b"bytes", [], {}, [[], {}], {"a": [1, {"b": None}], 2: b""}],
+    [None, True, 1, 2**63, 1.5, "text", b"bytes", [], {}, [[], {}], {"a": [{"b": None}], 2: b""}],
 )
 def test_plain(value: Any) -> None:
     assert is_plain((value,), 320)
