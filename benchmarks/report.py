@@ -192,7 +192,8 @@ def _processor() -> str:
 
 def title(peer: str) -> str:
     """Returns what a peer is called in tables and in the chart."""
-    return TITLES.get(peer, peer.replace(":", " "))
+    kind, _, dialect = peer.partition(":")
+    return TITLES.get(peer, f"{kind} ({dialect})")
 
 
 def number(value: float | None, ratio: bool = False) -> str:
