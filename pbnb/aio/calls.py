@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from ..cred import Guest, Session
 from ..failure import CopiedFailure, Failure, shown
+from ..jelly.extras import ABOUT_NAME, About
 from ..protocol.events import CallReceived, PendingCall
 from ..protocol.snapshot import LogRow, kind_of, target_of
 
@@ -42,7 +43,7 @@ class CallLog:
         Args:
             call: The call. One that wants no answer has no end that could be seen.
         """
-        if not self.watchers:
+        if not self.watchers or isinstance(call.target, About):
             return
         if call.wants_answer:
             # Its identity, and not the peer's number for it, which may be anything; the entry
@@ -58,6 +59,8 @@ class CallLog:
             call: The call.
             error: Why it failed.
         """
+        if isinstance(call.target, About):
+            return
         _, since = self._began.pop(id(call), (None, None))
         if error is not None or self.watchers:
             self.add(True, call.name, target_of(call.target), since, error)
@@ -69,7 +72,8 @@ class CallLog:
             call: The call.
             error: Why it failed.
         """
-        if error is not None or self.watchers:
+        # What connections ask each other is not what their users have asked.
+        if (error is not None or self.watchers) and call.ref.luid != ABOUT_NAME:
             self.add(False, call.name, target_of(call.ref), call.since, error)
 
     def add(

@@ -54,7 +54,7 @@ from .dispatch import run_call
 from .ends import Ends
 from .flow import Flow
 from .here import Here
-from .liveness import Liveness
+from .liveness import Liveness, unread
 from .logged import Warnings
 from .threads import await_in, call_in, running_loop, tell
 from .turns import Running, Turns
@@ -641,11 +641,14 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
             calls_received=self.calls_received,
             calls_sent=self.calls_sent,
             lost=self.lost,
+            busy=self.liveness.busy,
         )
 
     def pending_rows(self) -> Iterator[CallRow]:
         """Yields the calls that are not answered, both ways."""
         for call in list(self.machine.pending.values()):
+            if call.ref.luid == ABOUT_NAME:
+                continue  # which nobody has asked for but the connection itself
             method, target = shown(call.name, 80), target_of(call.ref)
             until = self._deadlines.of(call)
             yield CallRow(call.request_id, False, method, target, call.since, until)
@@ -655,7 +658,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def __repr__(self) -> str:
         state = "ended" if self.lost else self.machine.dialect or "opening"
-        return f"<Connection to {self.peer}, {state}>"
+        busy = self.liveness.busy
+        silent = f", peer's kernel busy for {busy:.0f} s" if busy else ""
+        return f"<Connection to {self.peer}, {state}{silent}>"
 
     # Writing
 
@@ -856,6 +861,22 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
     def awaits_answers(self) -> bool:
         """Returns whether calls of this side are pending."""
         return bool(self.machine.pending)
+
+    def waits_since(self) -> float | None:
+        """Returns when the oldest call was made for which somebody waits, or None."""
+        for call in list(self.machine.pending.values()):
+            if call.waiter is not None:
+                return call.since
+        return None
+
+    def ask_if_silent(self) -> None:
+        """Asks the peer for a sign of life, if it has said nothing and somebody waits for it."""
+        if self.machine.pending and not self.lost:
+            self._do(self.liveness.ask)
+
+    def has_unread(self) -> bool:
+        """Returns whether the peer has said something that this side has not read yet."""
+        return not self.lost and unread(self._transport.get_extra_info("socket"))
 
     def ask_alive(self) -> None:
         """Asks the peer for a sign of life; any answer is one."""

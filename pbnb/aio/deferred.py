@@ -504,6 +504,10 @@ class Deferred(Generic[T]):
         if self._idle:
             self._wake()
 
+    def awaited_in(self) -> list[Context]:
+        """Returns the contexts of those who wait for a result: of tasks, as a rule."""
+        return [waiter.context for waiter in list(self._waiters or ())]
+
     def remove_done_callback(self, callback: Callable[..., object], /) -> int:
         """Forgets a function given to `add_done_callback`; returns how often it was there."""
         found = [waiter for waiter in self._waiters or () if waiter.call == callback]

@@ -3,7 +3,9 @@
 A machine that is gone is found by the operating system, which asks for a sign of life on a quiet
 connection, and counts what is not acknowledged on a busy one. A process that is alive but says
 nothing, because it computes or was stopped, looks the same from here. It is asked once, and what
-it does not say is counted in `Liveness.silent`; after `Limits.silence_seconds` it is given up.
+it does not say is counted in `Liveness.silent`; after `Limits.silence_seconds` it is given up. Who
+looks on while somebody waits asks earlier, with `Liveness.ask`, and so tells a peer that is busy
+from a method that takes long.
 """
 
 from __future__ import annotations
@@ -18,10 +20,14 @@ from typing import Any, Protocol
 from ..errors import RemoteProtocolError
 from ..limits import Limits
 
-__all__ = ["Liveness", "keep_alive", "unacknowledged"]
+__all__ = ["Liveness", "keep_alive", "unacknowledged", "unread"]
 
 # Networks do lose packets for some seconds; nobody's machine is gone for that.
 _PATIENCE = 30.0
+
+# Seconds of silence after which who looks on may ask, and those that an answer may take.
+_QUIET = 0.9
+_ANSWER = 0.5
 
 
 class Host(Protocol):
@@ -31,6 +37,9 @@ class Host(Protocol):
 
     def awaits_answers(self) -> bool:
         """Returns whether calls of this side are pending."""
+
+    def waits_since(self) -> float | None:
+        """Returns when the oldest call was made for which somebody waits, or None."""
 
     def ask_alive(self) -> None:
         """Asks the peer for a sign of life."""
@@ -72,9 +81,22 @@ class Liveness:
     @property
     def silent(self) -> float:
         """For how many seconds the peer has said nothing, while an answer of its is awaited."""
-        if self._host.lost or not self._host.awaits_answers():
+        since = None if self._host.lost else self._host.waits_since()
+        # A peer of which nothing was asked has not been silent.
+        return 0.0 if since is None else self._host.time() - max(self.heard_at, since)
+
+    @property
+    def busy(self) -> float:
+        """For how many seconds the peer is silent that does not say that it is alive; else 0."""
+        if self._asked_at <= self.heard_at or self._host.time() - self._asked_at < _ANSWER:
             return 0.0
-        return self._host.time() - self.heard_at
+        return self.silent
+
+    def ask(self) -> None:
+        """Asks a peer that is silent whether it is alive, once."""
+        if self._asked_at <= self.heard_at and self.silent >= _QUIET:
+            self._asked_at = self._host.time()
+            self._host.ask_alive()
 
     def begin(self, transport: asyncio.BaseTransport) -> None:
         """Gives the peer its time for the opening."""
@@ -140,7 +162,7 @@ class Liveness:
             )
             return
         if now - self.heard_at >= every:
-            if self._asked_at < self.heard_at or not self._asked_at:
+            if self._asked_at <= self.heard_at:
                 self._asked_at = now
                 self._host.ask_alive()
             elif now - self._asked_at >= self._limits.silence_seconds:
@@ -172,6 +194,19 @@ def keep_alive(sock: Any, seconds: float) -> None:
         option = getattr(socket, name, None)
         if option is not None:
             sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def unread(sock: Any) -> bool:
+    """Returns whether the peer has said something that was not read yet.
+
+    Args:
+        sock: The socket; where it cannot tell, the result is False.
+    """
+    try:
+        with socket.fromfd(sock.fileno(), sock.family, sock.type) as copy:
+            return bool(copy.recv(1, socket.MSG_PEEK))
+    except (OSError, ValueError, AttributeError):  # nothing is there, or it is closed, or no socket
+        return False
 
 
 # Linux's struct tcp_info: eight bytes, and then 32-bit numbers, of which these are two.

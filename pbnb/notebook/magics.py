@@ -37,6 +37,7 @@ from ..limits import Limits
 from ..refs.reference import RemoteReference
 from .awaiting import PLAIN, AwaitingCells
 from .blocking import kernel_loop, run, wait
+from .busy import BusyLines, Heartbeat
 from .completion import Completion
 from .destination import Place, address_of, targets
 from .interrupts import InterruptWaker
@@ -49,7 +50,7 @@ from .releasing import Holders, found_in, release
 from .serving import PORTS, Serving, Servings
 from .showing import panel_of, panel_of_all
 from .waits import WaitLines
-from .wording import announcement, described, status
+from .wording import announcement, blocked, described, pending, status
 
 __all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
 
@@ -99,6 +100,8 @@ class PBMagics(Magics):
         self._cells = AwaitingCells(
             shell, _OWNER, (*self.plans, "pb_peer"), quiet=["pb_serve"], cell_names=["pb_peer"]
         )
+        self._busy_lines = BusyLines(shell, self._all_connections)
+        self._heartbeat = Heartbeat(kernel_loop(shell), self._beating_servers)
         self._journal = Journal()
         self._waits = WaitLines(shell)
         self._prints = Prints()
@@ -119,6 +122,9 @@ class PBMagics(Magics):
         self._completion.install()
         self._journal.install()
         self._waits.install()
+        self._busy_lines.install()
+        if hasattr(self.ipython, "kernel"):
+            self._heartbeat.install(self.ipython.events)
 
     def uninstall(self) -> None:
         """Takes back what `install` has added, and ends what is served."""
@@ -129,6 +135,8 @@ class PBMagics(Magics):
             asyncio.run_coroutine_threadsafe(self.servings.stop_all(), loop)
         else:
             loop.run_until_complete(self.servings.stop_all())
+        self._busy_lines.uninstall()
+        self._heartbeat.uninstall(self.ipython.events)
         self._journal.uninstall()
         self._waits.uninstall()
         self._prints.uninstall()
@@ -219,6 +227,30 @@ class PBMagics(Magics):
         held = [connection.peer for connection in self.connections if not connection.lost]
         away = [keeper for keeper in self._kept() if keeper.connection is None]
         print("\n".join(status(self.servings.open(), held, away)))
+        connections = self._all_connections()
+        for connection in connections:
+            connection.ask_if_silent()
+        beat = self._heartbeat
+        lines = [*pending(connections)]
+        if beat.blocked:
+            lines.append(blocked(beat.blocked, kernel_loop(self.ipython).time() - beat.until))
+        if lines:
+            print("\n".join(lines))
+
+    def _all_connections(self) -> list[Connection]:
+        """Returns the connections that the magics know, and those of the notebook's variables."""
+        served = (each for serving in self.servings.open() for each in serving.server.connections)
+        held = (
+            each for each in list(self.ipython.user_ns.values()) if type(each) is RemoteReference
+        )
+        brokers = (each.broker for each in held if isinstance(each.broker, Connection))
+        kept = (each.connection for each in self._kept())
+        found = dict.fromkeys([*served, *self.connections, *brokers, *kept])
+        return [each for each in found if each is not None and not each.lost]
+
+    def _beating_servers(self) -> list[Server]:
+        """Returns the servers that do not answer while this kernel computes."""
+        return [each.server for each in self.servings.open() if not each.server.thread]
 
     @takes(target={"nargs": "?", "metavar": "EXPR", "help": "a server or a reference"})
     @no_var_expand
@@ -349,6 +381,8 @@ class PBMagics(Magics):
                     thread=args.thread,
                     concurrency="serial" if args.serial else None,
                 )
+            if hasattr(self.ipython, "kernel"):  # elsewhere the loop rests between two cells
+                self._heartbeat.begin()
             print(announcement(serving))
             if widget is not None:
                 display(widget)  # type: ignore[no-untyped-call]

@@ -22,6 +22,7 @@ from ..jelly.extras import ABOUT_NAME
 from ..protocol.snapshot import cache_rows, kind_of, lent_rows
 from ..refs import RemoteReference
 from .releasing import Holders, release
+from .wording import state_of
 
 __all__ = ["TABLES", "Panel", "Source"]
 
@@ -33,7 +34,7 @@ TABLES: dict[str, tuple[str, ...]] = {
     "lent": ("luid", "class", "here", "count", "holder", "since"),
     "borrowed": ("luid", "peer", "held by", "count", "since"),
     "caches": ("luid", "class", "side", "count", "peer", "since"),
-    "pending": ("method", "target", "way", "peer", "since", "deadline"),
+    "pending": ("method", "target", "way", "peer", "since", "deadline", "state"),
     "log": ("time", "method", "target", "way", "peer", "took", "error"),
 }
 
@@ -47,6 +48,8 @@ _LOG_AT_ONCE = 20
 _LOG = 200
 # Seconds after which a view that says nothing is gone, as when its browser was closed.
 _SILENCE = 20.0
+# Seconds after which a loop that did not turn was blocked.
+_BLOCK = 2.0
 _HISTORY = 60
 
 
@@ -104,6 +107,7 @@ class Panel:
         self._counted: tuple[float, int, int] = (0.0, 0, 0)
         self._log: dict[str, Row] = {}
         self._log_read: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
+        self._due = 0.0
         self._names: dict[int, str] = {}
         self._named = 0.0
         self._tasks: set[asyncio.Future[Any]] = set()
@@ -153,7 +157,7 @@ class Panel:
         if not self.working:
             self.working = True
             self._count(self._loop.time())
-            self._loop.call_later(_PACE, self._tick)
+            self._next(_PACE)
         self._refresh()
         self._sequence += 1
         self._send(
@@ -176,8 +180,14 @@ class Panel:
             connection.calls.unwatch()
         self._watched.clear()
 
+    def _next(self, seconds: float) -> None:
+        self._due = self._loop.time() + seconds
+        self._loop.call_at(self._due, self._tick)
+
     def _tick(self) -> None:
         began = self._loop.time()
+        if began - self._due >= _BLOCK:
+            self._note_block(began)
         for view, heard in list(self.views.items()):
             if began - heard > _SILENCE:
                 del self.views[view]
@@ -190,7 +200,12 @@ class Panel:
             self._send_changes()
         finally:
             cost = time.thread_time() - cost
-            self._loop.call_later(max(_PACE, _IDLE * cost), self._tick)
+            self._next(max(_PACE, _IDLE * cost))
+
+    def _note_block(self, now: float) -> None:
+        took, number = now - self._due, f"loop {now}"
+        self._log[number] = [number, now, "", "this kernel's loop", "", "", round(took, 3)]
+        self._log[number] += ["was blocked: nothing was read or written meanwhile"]
 
     def _send_changes(self) -> None:
         now = self._loop.time()
@@ -317,7 +332,7 @@ class Panel:
         if self.working and connection not in self._watched:
             self._watched.add(connection)
             connection.calls.watchers += 1
-        ended = connection.calls.rows
+        ended = list(connection.calls.rows)  # which grow meanwhile where a server has a thread
         trips = [r.seconds for r in ended if not r.incoming and r.seconds and not r.error][-20:]
         tables["peers"].append(
             [
@@ -356,17 +371,20 @@ class Panel:
                 [f"{key} {side} {copy.luid}"]
                 + [copy.luid, copy.kind, side, copy.count, peer.address, copy.since]
             )
+        if self.working:
+            connection.ask_if_silent()
         for call in connection.pending_rows():
             way = "in" if call.incoming else "out"
+            state = "" if call.incoming else state_of(connection, call.since)
             tables["pending"].append(
                 [f"{key} {way} {call.number}", call.method, call.target, way]
-                + [peer.address, call.since, call.deadline]
+                + [peer.address, call.since, call.deadline, state]
             )
         self._read_log(connection, key)
 
     def _read_log(self, connection: Connection, key: str) -> None:
         read = self._log_read.get(connection, 0)
-        fresh = [row for row in connection.calls.rows if row.number > read]
+        fresh = [row for row in list(connection.calls.rows) if row.number > read]
         if not fresh:
             return
         self._log_read[connection] = fresh[-1].number
@@ -414,12 +432,12 @@ class Panel:
         if connection is not None and way == "in":
             for task, call, _ in connection.running():
                 if str(id(task)) == number:
-                    task.cancel()
+                    connection.call_soon(task.cancel)
                     return f"cancelled {shown(call.name, 80)}()"
         elif connection is not None and number.isdigit():
             pending = connection.machine.pending.get(int(number))
             if pending is not None and pending.waiter is not None:
-                pending.waiter.cancel()
+                connection.call_soon(pending.waiter.cancel)
                 return f"cancelled {shown(pending.name, 80)}(); its answer will be ignored"
         return "this call is not pending any more"
 

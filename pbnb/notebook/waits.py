@@ -14,12 +14,22 @@ from ..aio.keeping import Keeper, on_wait
 from ..aio.kept_calls import KeptCall
 from .wording import waiting
 
-__all__ = ["WaitLines"]
+__all__ = ["WaitLines", "line_of"]
 
 # Seconds that a call may wait without a word: most servers are back by then.
 _PATIENCE = 1.5
 _PACE = 1.0
 _STYLE = "color:var(--jp-ui-font-color2,#616161);font-family:var(--jp-ui-font-family,sans-serif)"
+
+
+def line_of(text: str) -> dict[str, str]:
+    """Returns what is displayed for a line below a cell.
+
+    Args:
+        text: The line, or several.
+    """
+    html = "<br>".join(escape(line) for line in text.split("\n"))
+    return {"text/plain": text, "text/html": f'<span style="{_STYLE}">⏳ {html}</span>'}
 
 
 class WaitLines:
@@ -89,8 +99,7 @@ class _Line:
 
     def _show(self) -> None:
         text = f"waiting for {self._keeper.peer}, {waiting(self._keeper)}"
-        html = f'<span style="{_STYLE}">⏳ {escape(text)}</span>'
-        data = {"text/plain": text, "text/html": html}
+        data = line_of(text)
         if self._handle is None:
             show: Any = display
             self._handle = show(data, raw=True, display_id=True)

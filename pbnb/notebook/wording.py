@@ -4,10 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..aio.connection import Connection
 from ..aio.keeping import Keeper
+from ..failure import shown
 from .serving import Serving
 
-__all__ = ["announcement", "described", "status", "waiting"]
+__all__ = [
+    "announcement",
+    "blocked",
+    "busy_with",
+    "described",
+    "pending",
+    "state_of",
+    "status",
+    "waiting",
+]
+
+# Calls that are younger are nobody's worry, and a sign of life that is older is none.
+_LONG = 2.0
+_ALIVE = 5.0
 
 
 def described(serving: Serving) -> str:
@@ -68,6 +83,65 @@ def waiting(keeper: Keeper) -> str:
     if calls:
         state += f" ({calls} call{'s' if calls > 1 else ''} waiting)"
     return state
+
+
+def busy_with(connection: Connection, names: Sequence[str]) -> str:
+    """Returns the line below a cell that waits for a peer that says nothing.
+
+    Args:
+        connection: The connection.
+        names: The methods that were called, one at least.
+    """
+    what = f"{shown(names[0], 80)}()" if len(names) == 1 else f"{len(names)} calls"
+    return f"{what} at {shown(connection.peer)}: {_busy(connection)}"
+
+
+def state_of(connection: Connection, since: float) -> str:
+    """Returns what is known of a peer that has not answered a call, or ``""``.
+
+    Args:
+        connection: The connection.
+        since: When the call was made.
+    """
+    if connection.liveness.busy:
+        return _busy(connection)
+    now, heard = connection.time(), connection.liveness.heard_at
+    if now - since >= _LONG and heard > since and now - heard < _ALIVE:
+        return "the peer is alive"
+    return ""
+
+
+def _busy(connection: Connection) -> str:
+    return f"peer's kernel busy for {connection.liveness.busy:.0f} s"
+
+
+def pending(connections: Iterable[Connection]) -> Iterator[str]:
+    """Yields a line for each call that is pending for long.
+
+    Args:
+        connections: The connections.
+    """
+    for connection in connections:
+        for row in connection.pending_rows():
+            age = connection.time() - row.since
+            state = "" if row.incoming else state_of(connection, row.since)
+            if state or (not row.incoming and age >= _LONG):
+                known = f", {state}" if state else ""
+                yield f"{row.method}() at {shown(connection.peer)} pending for {age:.0f} s{known}"
+
+
+def blocked(seconds: float, ago: float) -> str:
+    """Returns what is said of a kernel whose loop was blocked.
+
+    Args:
+        seconds: For how long.
+        ago: How many seconds ago that ended.
+    """
+    return f"this kernel's loop was blocked for {seconds:.0f} s, until {_age(ago)} ago"
+
+
+def _age(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 def _row(serving: Serving) -> tuple[str, str, str, str, str]:

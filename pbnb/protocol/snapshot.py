@@ -48,6 +48,7 @@ class PeerRow:
         calls_received: How many calls have come.
         calls_sent: How many calls have gone.
         lost: Whether the connection has ended.
+        busy: For how many seconds it is silent and does not say that it is alive; else 0.
     """
 
     address: str
@@ -60,6 +61,7 @@ class PeerRow:
     calls_received: int
     calls_sent: int
     lost: bool
+    busy: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

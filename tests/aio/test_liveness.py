@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import pbnb as pb
-from pbnb.aio.liveness import Liveness, keep_alive, unacknowledged
+from pbnb.aio.liveness import Liveness, keep_alive, unacknowledged, unread
 from pbnb.wire.banana import encode
 from tests.support.serving import served, until
 
@@ -187,10 +187,15 @@ class Host:
     def __init__(self) -> None:
         self.given_up: list[Exception] = []
         self.asked = 0
+        self.now = 100.0
+        self.since: float | None = 90.0
         self.timers: list[Callable[[], object]] = []
 
     def awaits_answers(self) -> bool:
         return True
+
+    def waits_since(self) -> float | None:
+        return self.since
 
     def ask_alive(self) -> None:
         self.asked += 1
@@ -199,10 +204,86 @@ class Host:
         self.timers.append(callback)
 
     def time(self) -> float:
-        return 100.0
+        return self.now
 
     def give_up(self, error: Exception) -> None:
         self.given_up.append(error)
+
+
+def test_a_busy_peer_is_one_that_does_not_answer_when_it_is_asked() -> None:
+    host = Host()
+    liveness = Liveness(host, pb.Limits(opening_seconds=math.inf))
+    liveness.begin(Transport(Gone(0)))  # type: ignore[arg-type]
+    # Nobody waits for anything.
+    host.since = None
+    host.now = 110.0
+    liveness.ask()
+    assert (liveness.silent, liveness.busy, host.asked) == (0, 0, 0)
+    # Silence is counted from the call on, and not from the last word before it.
+    host.since = 109.5
+    liveness.ask()
+    assert (liveness.silent, liveness.busy, host.asked) == (0.5, 0, 0)
+    # It is asked once, and not said to be busy before it could answer.
+    host.now = 111.0
+    liveness.ask()
+    liveness.ask()
+    assert (liveness.silent, liveness.busy, host.asked) == (1.5, 0, 1)
+    host.now = 112.0
+    liveness.ask()
+    assert (liveness.silent, liveness.busy, host.asked) == (2.5, 2.5, 1)
+    # It answers, and so it is alive; the call may go on to take its time.
+    liveness.heard_at = host.now = 113.0
+    assert liveness.busy == 0
+    host.now = 114.0
+    liveness.ask()
+    assert host.asked == 2
+    host.now = 120.0
+    assert liveness.busy == 7
+    host.lost = True
+    assert liveness.silent == liveness.busy == 0
+
+
+def test_a_connection_says_that_its_peer_is_busy() -> None:
+    async def main() -> None:
+        go_on = asyncio.Event()
+
+        async def open_only(reader: Any, writer: Any) -> None:
+            writer.write(encode([b"pb"], None))
+            await go_on.wait()
+            writer.close()
+
+        listener = await asyncio.start_server(open_only, "127.0.0.1", 0)
+        ref = await pb.connect(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        connection = ref.broker
+        call = ref.callRemote("echo", 1)
+        connection.ask_if_silent()
+        assert "busy" not in repr(connection)
+        await until(lambda: connection.ask_if_silent() or connection.liveness.busy > 0)
+        assert repr(connection).startswith(f"<Connection to {connection.peer}, pb, peer's kernel b")
+        assert connection.snapshot().peer.busy > 0
+        # What connections ask each other is no call of their users'.
+        assert [row.method for row in connection.snapshot().pending] == ["echo"]
+        call.cancel()
+        assert "busy" not in repr(connection)
+        go_on.set()
+        await until(lambda: connection.lost)
+        listener.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_not_read_is_seen() -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    assert not unread(ours)
+    theirs.send(b"x")
+    assert unread(ours) and unread(ours)
+    assert ours.recv(10) == b"x"
+    theirs.close()
+    # Whoever has hung up waits for nothing.
+    assert not unread(ours)
+    ours.close()
+    assert not unread(ours) and not unread(None)
 
 
 class Transport:

@@ -9,12 +9,23 @@ import pytest
 
 import pbnb as pb
 from pbnb.notebook.serving import Serving, Servings
-from pbnb.notebook.wording import announcement, described, status, waiting
+from pbnb.notebook.wording import (
+    announcement,
+    blocked,
+    busy_with,
+    described,
+    pending,
+    state_of,
+    status,
+    waiting,
+)
+from tests.support.serving import served as connected
 from tests.support.serving import until
 
 
 class Echoer(pb.Root):
-    pass
+    async def remote_never(self) -> None:
+        await asyncio.Event().wait()
 
 
 @pytest.fixture(autouse=True)
@@ -101,5 +112,52 @@ def test_what_is_kept_and_away_says_what_it_waits_for() -> None:
         for call in calls:
             with pytest.raises(pb.PBConnectionLost):
                 await call
+
+
+def test_what_is_said_of_calls_that_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with connected(Echoer()) as (_, ref):
+            connection = ref.broker
+            call = ref.callRemote("never")
+            (row,) = connection.pending_rows()
+            assert list(pending([connection])) == []
+            # As seen some time later: nothing was heard, then the answer to a question, then not.
+            now = row.since
+            monkeypatch.setattr(connection, "time", lambda: now)
+            here = f"never() at {connection.peer}"
+            connection.liveness.heard_at = row.since
+            now = row.since + 12
+            assert list(pending([connection])) == [f"{here} pending for 12 s"]
+            connection.liveness.heard_at = now - 1
+            assert state_of(connection, row.since) == "the peer is alive"
+            assert list(pending([connection])) == [f"{here} pending for 12 s, the peer is alive"]
+            connection.liveness._asked_at = now
+            now += 9
+            busy = "peer's kernel busy for 10 s"
+            assert list(pending([connection])) == [f"{here} pending for 21 s, {busy}"]
+            assert busy_with(connection, ["never"]) == f"{here}: {busy}"
+            assert busy_with(connection, ["a", "b"]) == f"2 calls at {connection.peer}: {busy}"
+            assert busy_with(connection, ["\x1b"]) == f"\\x1b() at {connection.peer}: {busy}"
+            call.cancel()
+
+    asyncio.run(main())
+
+
+def test_what_is_said_of_a_kernel_that_was_busy() -> None:
+    assert blocked(12.3, 3) == "this kernel's loop was blocked for 12 s, until 3 s ago"
+    assert blocked(12.3, 300) == "this kernel's loop was blocked for 12 s, until 5 min ago"
+
+
+def test_a_server_in_a_thread_is_known_by_it() -> None:
+    async def main() -> None:
+        servings = Servings()
+        aside = await servings.serve(
+            Echoer(), host="127.0.0.1", port=0, name="aside", anonymous=False, thread=True
+        )
+        assert announcement(aside).startswith(
+            f"serving Echoer as aside on {aside.file.address}, from a thread — connect with: "
+        )
+        assert "Echoer (thread)" in list(status(servings.open(), []))[1]
+        await servings.stop_all()
 
     asyncio.run(main())

@@ -46,6 +46,7 @@ class Cell:
     traceback: str = ""
     payload: list[dict[str, Any]] = field(default_factory=list)
     displays: list[dict[str, Any]] = field(default_factory=list)
+    shown: list[dict[str, Any]] = field(default_factory=list)
     idle: bool = False
 
     @property
@@ -203,11 +204,13 @@ class Kernel:
                 cell.result = content["data"]["text/plain"]
             case "display_data":
                 cell.displays.append(content)
+                cell.shown.append(content["data"])
             case "update_display_data":
                 name = content["transient"]["display_id"]
                 for shown in [each for known in self.cells.values() for each in known.displays]:
                     if shown["transient"].get("display_id") == name:
                         shown["data"] = content["data"]
+                cell.shown.append(content["data"])
             case "error":
                 cell.ename, cell.evalue = content["ename"], content["evalue"]
                 cell.traceback = "\n".join(content["traceback"])
