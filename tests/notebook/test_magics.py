@@ -460,11 +460,11 @@ def test_one_call_at_a_time(kernel: Kernel) -> None:
     use = (
         "refs = [await pb.connect(server.address, token=server.token) for _ in range(2)]\n"
         "await asyncio.gather(*(ref.callRemote('use') for ref in refs for _ in range(5)))\n"
-        "handle.most"
+        "handle.most == 1"
     )
-    for options, most in (("--serial", "1"), ("", "10"), ("--serial --thread", "1")):
+    for options, serial in (("--serial", "True"), ("", "False"), ("--serial --thread", "True")):
         kernel.run(f"handle.most = 0\nserver = %pb_serve handle {options}")
-        assert kernel.run(use).result == most
+        assert kernel.run(use).result == serial
         kernel.run("%pb_stop")
 
 
