@@ -29,7 +29,7 @@ SMALLEST = [
 REFUSED = {
     ("floor", "references"): "no references",
     ("twisted", "arrays"): "Unpersistable",
-    ("pbnb:pb", "arrays"): "numpy.ndarray",
+    **{(peer, "arrays"): "numpy.ndarray" for peer in names() if peer.startswith("pbnb:")},
 }
 
 
