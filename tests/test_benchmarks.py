@@ -25,7 +25,7 @@ SMALLEST = [
     Case(workload, 80_000 if workload.name == "arrays" else workload.cases[0])
     for workload in WORKLOADS.values()
 ]
-# What peers cannot do, and the word that says why.
+# What peers cannot do, and the word that says why. Arrays are the business of some dialects.
 REFUSED = {
     ("floor", "references"): "no references",
     ("twisted", "arrays"): "Unpersistable",
@@ -50,11 +50,11 @@ def test_every_workload_runs(pairs: dict[str, Pair], peer: str) -> None:
     pair = pairs[peer]
     for case in SMALLEST:
         before = pair.answered()
-        if why := REFUSED.get((peer, case.workload.name)):
-            with pytest.raises(Failed, match=why):
-                pair.measure(case, SECONDS, PATIENCE)
+        try:
+            measured = pair.measure(case, SECONDS, PATIENCE)
+        except Failed as error:
+            assert REFUSED.get((peer, case.workload.name), "nothing") in str(error)
             continue
-        measured = pair.measure(case, SECONDS, PATIENCE)
         assert math.isfinite(measured.rate) and measured.rate > 0, case
         assert measured.calls > 0, case
         # The server has seen the calls that the client counted.
