@@ -79,11 +79,19 @@ class PBClientFactory:
         next.
         """
         root: Deferred[RemoteReference] = Deferred()
+        # In this order: another thread may be opening the connection at this moment.
+        self._waiting.append(root)
         if self._connection is not None:
-            root.callback(self._connection.root())
-        else:
-            self._waiting.append(root)
+            self._give(self._connection)
         return root
+
+    def _give(self, connection: Connection) -> None:
+        while self._waiting:
+            try:
+                waiter = self._waiting.pop(0)
+            except IndexError:
+                return  # another thread has given the last one
+            waiter.callback(connection.root())
 
     def login(
         self, credentials: Credentials, mind: Referenceable | None = None
@@ -107,9 +115,7 @@ class PBClientFactory:
 
     def _on_opened(self, connection: Connection) -> None:
         self._connection = connection
-        waiting, self._waiting = self._waiting, []
-        for root in waiting:
-            root.callback(connection.root())
+        self._give(connection)
 
     def _on_ended(self, connection: Connection) -> None:
         if self._connection is connection:

@@ -37,8 +37,10 @@ from ..refs import RemoteReference
 from .address import is_loopback, parse_address
 from .backoff import Backoff
 from .connection import Connection
+from .deadlines import exceeded, seconds_for
 from .deferred import Deferred, maybeDeferred
 from .kept_calls import KeptCall
+from .threads import await_in, call_in, tell
 
 __all__ = ["Keeper", "KeptReference", "keep", "keeper_of", "on_wait"]
 
@@ -350,9 +352,8 @@ class Keeper:
 
     async def close(self) -> None:
         """Ends the connection, and connects no more."""
-        if threading.get_ident() != self._thread:
-            running = asyncio.run_coroutine_threadsafe(self.close(), self._loop)
-            await asyncio.wrap_future(running)
+        if threading.get_ident() != self._thread or self._loop.is_closed():
+            await await_in(self._loop, self.close)
             return
         connection, task = self.connection, self._under_way.task
         self._end("closed here")
@@ -364,7 +365,7 @@ class Keeper:
     def disconnect(self) -> None:
         """Ends the connection and connects no more, without waiting for its end."""
         if threading.get_ident() != self._thread:
-            self._loop.call_soon_threadsafe(self.disconnect)
+            tell(self._loop, self.disconnect)
             return
         connection = self.connection
         self._end("closed here")
@@ -594,20 +595,14 @@ class Keeper:
     def _call_from_thread(
         self, ref: KeptReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
     ) -> Deferred[Any]:
-        sent: list[Deferred[Any]] = []
-        waiter: Deferred[Any] = Deferred(
-            lambda _: self._loop.call_soon_threadsafe(lambda: [each.cancel() for each in sent])
-        )
-
-        def send() -> None:
-            try:
-                sent.append(self.call(ref, name, args, kw))
-            except Exception as error:
-                waiter.errback(error)
-            else:
-                sent[0].addCallbacks(waiter.callback, waiter.errback)
-
-        self._loop.call_soon_threadsafe(send)
+        # The time is read here: in another thread the scope of a deadline may have ended.
+        seconds = seconds_for(ref.deadline, self._limits.call_seconds)
+        through = ref if seconds == math.inf else ref.with_deadline(seconds)
+        too_late = partial(exceeded, name, seconds, self.peer)
+        call = partial(self.call, through, name, args, kw)
+        waiter = call_in(self._loop, call, seconds, too_late)
+        if waiter is None:
+            raise DeadReferenceError(f"the loop that keeps a connection to {self.peer} is closed")
         return waiter
 
 

@@ -12,8 +12,10 @@ from typing import Any
 from ipywidgets import HTML  # type: ignore[import-untyped]  # it ships no types
 from traitlets import HasTraits, TraitError
 
+from ..aio.threads import running_loop
 from ..failure import Failure, shown
 from ..flavors import RemoteCache
+from .blocking import notebook_loop
 
 __all__ = ["Binding", "bind", "view"]
 
@@ -57,12 +59,15 @@ class Binding:
         self._field = field
         self._widget: Any = widget
         self._send = send
-        self._loop = asyncio.get_running_loop()
+        self._loop = notebook_loop("pb.bind")
         self._unsent: list[Any] = []
         self._sending: asyncio.Future[None] | None = None
         self._following = False
         widget.observe(self._on_widget, "value")
-        self._step()
+        if running_loop() is self._loop:
+            self._step()
+        else:
+            self._loop.call_soon_threadsafe(self._step)
 
     def stop(self) -> None:
         """Ends it; both keep what they have."""
@@ -156,7 +161,7 @@ def view(cache: RemoteCache) -> HTML:
         cache: The copy.
     """
     widget = HTML(value=_table(cache))
-    loop = asyncio.get_running_loop()
+    loop = notebook_loop("pb.view")
 
     def step() -> None:
         if widget.comm is None:
@@ -166,7 +171,7 @@ def view(cache: RemoteCache) -> HTML:
         if not getattr(getattr(cache, "_pb_home", (None,))[0], "lost", False):
             loop.call_later(_PACE, step)
 
-    loop.call_later(_PACE, step)
+    loop.call_soon_threadsafe(loop.call_later, _PACE, step)
     return widget
 
 

@@ -19,9 +19,10 @@ from typing import Any, TypeVar
 import nest_asyncio2  # type: ignore[import-untyped]  # it ships no types
 from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.error import UsageError
+from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 
-__all__ = ["kernel_loop", "run", "wait"]
+__all__ = ["kernel_loop", "notebook_loop", "run", "wait"]
 
 T = TypeVar("T")
 Start = Callable[[], Coroutine[Any, Any, T]]
@@ -45,6 +46,28 @@ def kernel_loop(shell: InteractiveShell) -> asyncio.AbstractEventLoop:
         return loop
     ipythons: asyncio.AbstractEventLoop = get_asyncio_loop()  # type: ignore[no-untyped-call]
     return ipythons
+
+
+def notebook_loop(name: str) -> asyncio.AbstractEventLoop:
+    """Returns the loop on which widgets are kept up to date, from any thread.
+
+    That is the kernel's, also for subshells and threads, and in a program the running one.
+
+    Args:
+        name: What needs it.
+
+    Raises:
+        RuntimeError: There is no notebook, and no loop runs in this thread.
+    """
+    shell = get_ipython()
+    if shell is not None:
+        return kernel_loop(shell)
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        raise RuntimeError(
+            f"{name} needs an event loop: use it in a notebook or in async code"
+        ) from None
 
 
 async def wait(start: Start[T], loop: asyncio.AbstractEventLoop) -> T:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +10,7 @@ from IPython.core.getipython import get_ipython
 from ..aio.connection import Connection
 from ..aio.server import Server
 from ..refs import RemoteReference
-from .blocking import kernel_loop
+from .blocking import notebook_loop
 from .releasing import Holders
 
 if TYPE_CHECKING:
@@ -46,7 +45,7 @@ def panel_of(shown: object, namespace: MutableMapping[str, Any]) -> PanelWidget:
     # Widgets take half a second to import, which a notebook without a panel does not wait for.
     from .widgets import PanelWidget, source_of
 
-    return PanelWidget(source_of(shown), Holders(namespace), _loop())
+    return PanelWidget(source_of(shown), Holders(namespace), notebook_loop("pb.show"))
 
 
 def panel_of_all(
@@ -63,10 +62,4 @@ def panel_of_all(
     from .widgets import Everything, PanelWidget
 
     source = Everything(servers, connections, keepers, namespace)
-    return PanelWidget(source, Holders(namespace), _loop())
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    # A subshell has a loop of its own, and connections do not live on that.
-    shell = get_ipython()
-    return asyncio.get_running_loop() if shell is None else kernel_loop(shell)
+    return PanelWidget(source, Holders(namespace), notebook_loop("pb.show"))

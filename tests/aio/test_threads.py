@@ -485,6 +485,32 @@ def test_a_factory_is_asked_from_another_loop() -> None:
     asyncio.run(main())
 
 
+def test_a_kept_reference_is_used_from_another_loop() -> None:
+    async def main() -> None:
+        async with await pb.serve(Desk()) as server:
+            ref: Any = await pb.connect(server.address, keep=True)
+            where: list[str] = []
+
+            async def use() -> None:
+                call = ref.callRemote("echo", 1)
+                call.addCallback(lambda value: where.append(threading.current_thread().name))
+                await call
+                with pb.deadline(0.05):
+                    late = ref.repeatable().callRemote("never")
+                with pytest.raises(pb.DeadlineExceeded):
+                    await late
+                await ref.broker.close()
+                assert ref.broker.lost
+                with pytest.raises(pb.DeadReferenceError):
+                    await ref.callRemote("echo", 2)
+
+            with other_loop() as ask:
+                await ask(use)
+            assert where == ["other loop"]
+
+    asyncio.run(main())
+
+
 def test_from_a_thread_without_a_loop() -> None:
     async def main() -> None:
         desk = Desk()

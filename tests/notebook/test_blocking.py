@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from pbnb.notebook.blocking import run, wait
+from pbnb.notebook.blocking import notebook_loop, run, wait
 from tests.support.kernels import Kernel
 
 
@@ -46,6 +46,38 @@ def test_awaiting_the_loop_of_another_thread(other_loop: asyncio.AbstractEventLo
         assert await wait(where, here) is here
 
     asyncio.run(main())
+
+
+def test_without_a_notebook_widgets_need_a_running_loop() -> None:
+    with pytest.raises(RuntimeError, match="^pb.bind needs an event loop: use it in a notebook"):
+        notebook_loop("pb.bind")
+
+    async def main() -> None:
+        assert notebook_loop("pb.bind") is asyncio.get_running_loop()
+
+    asyncio.run(main())
+
+
+def test_in_a_notebook_widgets_are_made_in_any_thread(kernel: Kernel) -> None:
+    kernel.run(
+        "import threading, ipywidgets\n"
+        "from pbnb.notebook.blocking import notebook_loop\n"
+        "class Copy(pb.RemoteCache): gain = 1\n"
+        "copy, widget = Copy(), ipywidgets.IntSlider()\n"
+        "server = %pb_serve Echoer()\n"
+        "def make():\n"
+        "    made.extend([pb.bind(copy, 'gain', widget), pb.view(copy), pb.show(server)])\n"
+        "    made.append(notebook_loop('pb.bind'))\n"
+        "made = []\n"
+        "await asyncio.to_thread(make)"
+    )
+    assert kernel.run("made[-1] is asyncio.get_running_loop()").result == "True"
+    kernel.run("copy.gain = 7\nwhile widget.value != 7: await asyncio.sleep(0.01)")
+    kernel.run("while '7' not in made[1].value: await asyncio.sleep(0.01)")
+    assert kernel.run("made[2]").result == "<Panel of Echoer on 127.0.0.1:8789>".replace(
+        "8789", kernel.run("server.port").result or ""
+    )
+    kernel.run("made[0].stop(); made[1].close()")
 
 
 def test_what_needs_no_wait_is_run_at_once() -> None:

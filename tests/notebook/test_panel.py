@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 import pbnb as pb
+from pbnb.notebook import panel
 from pbnb.notebook.panel import TABLES, Panel
 from pbnb.notebook.releasing import Holders
 from pbnb.notebook.widgets import One
@@ -39,6 +41,9 @@ class Lender(pb.Root):
 
     async def remote_wait(self) -> None:
         await self.gate
+
+    async def remote_never(self) -> None:
+        await asyncio.Event().wait()
 
     def remote_fail(self, text: str) -> None:
         raise pb.Error(text)
@@ -86,9 +91,9 @@ class View:
 
 @asynccontextmanager
 async def shown(
-    namespace: dict[str, Any] | None = None, of_server: bool = True
+    namespace: dict[str, Any] | None = None, of_server: bool = True, **options: Any
 ) -> AsyncIterator[tuple[View, pb.Server, pb.RemoteReference]]:
-    async with served(Lender()) as (server, root):
+    async with served(Lender(), **options) as (server, root):
         view = View()
         source = One(server if of_server else root.broker)  # type: ignore[arg-type]
         holders = Holders({} if namespace is None else namespace)
@@ -148,6 +153,41 @@ def test_calls_that_hang_are_shown_on_both_sides_and_cancelled() -> None:
             view.say("act", action="cancel", key=view.rows("pending")[0]["key"])
             with pytest.raises(asyncio.CancelledError):
                 await hanging
+
+    run(test)
+
+
+def test_a_server_in_a_thread_is_shown_and_managed_from_here() -> None:
+    async def test() -> None:
+        async with shown(thread=True) as (view, server, root):
+            for each in range(50):
+                await root.callRemote("thing")
+                with pytest.raises(pb.Error):
+                    await root.callRemote("fail", str(each))
+            hanging = root.callRemote("never")
+            await until(lambda: len(view.rows("pending")) == 1)
+            view.say("act", action="cancel", key=view.rows("pending")[0]["key"])
+            with pytest.raises(pb.RemoteError):
+                await hanging
+            await until(lambda: not view.rows("pending") and len(view.rows("log")) > 20)
+            view.say("act", action="disconnect", key=view.rows("peers")[0]["key"])
+            await until(lambda: root.broker.lost)
+            view.say("act", action="stop", key=view.servers[0][0])
+            await until(lambda: server.closed)
+
+    run(test)
+
+
+def test_a_loop_that_was_blocked_is_in_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(panel, "_BLOCK", 0.3)
+
+    async def test() -> None:
+        async with shown() as (view, server, root):
+            time.sleep(0.5)  # noqa: ASYNC251 (what is tested)
+            await until(lambda: len(view.rows("log")) > 0)
+            row = view.rows("log")[0]
+            assert (row["target"], row["took"] >= 0.3) == ("this kernel's loop", True)
+            assert row["error"] == "was blocked: nothing was read or written meanwhile"
 
     run(test)
 
