@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from dataclasses import dataclass
 
@@ -96,16 +97,22 @@ class Limits:
 
     def before_login(self) -> Limits:
         """Returns the tighter limits that hold until the peer has logged in."""
-        return dataclasses.replace(
-            self,
-            string_bytes=min(self.string_bytes, 16 * 1024),
-            list_items=min(self.list_items, 1024),
-            depth=min(self.depth, 16),
-            message_bytes=min(self.message_bytes, 64 * 1024),
-            message_items=min(self.message_items, 1024),
-            buffer_bytes=0,
-            references=min(self.references, 8),
-            running_calls=min(self.running_calls, 4),
-            queued_calls=min(self.queued_calls, 4),
-            write_bytes=min(self.write_bytes, 64 * 1024),
-        )
+        return _before_login(self)
+
+
+# One for all connections of a server: it takes longer to make than to find.
+@functools.lru_cache(maxsize=16)
+def _before_login(limits: Limits) -> Limits:
+    return dataclasses.replace(
+        limits,
+        string_bytes=min(limits.string_bytes, 16 * 1024),
+        list_items=min(limits.list_items, 1024),
+        depth=min(limits.depth, 16),
+        message_bytes=min(limits.message_bytes, 64 * 1024),
+        message_items=min(limits.message_items, 1024),
+        buffer_bytes=0,
+        references=min(limits.references, 8),
+        running_calls=min(limits.running_calls, 4),
+        queued_calls=min(limits.queued_calls, 4),
+        write_bytes=min(limits.write_bytes, 64 * 1024),
+    )

@@ -9,6 +9,7 @@ A peer that does not know a name passes it over, so new dialects can be offered 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, Protocol, TypeAlias
@@ -145,17 +146,19 @@ def opening(limits: Limits) -> BananaDialect:
     Args:
         limits: The connection's limits; the opening may take ``handshake_bytes`` of them.
     """
+    return BananaDialect(b"none", None, _of_opening(limits))
+
+
+# One for all connections of a server: it takes longer to make than to find.
+@functools.lru_cache(maxsize=16)
+def _of_opening(limits: Limits) -> Limits:
     most = limits.handshake_bytes
-    return BananaDialect(
-        b"none",
-        None,
-        dataclasses.replace(
-            limits,
-            string_bytes=min(limits.string_bytes, most),
-            list_items=min(limits.list_items, most),
-            depth=1,
-            # Nothing in an opening needs more, and most of what is no PB is refused at once.
-            prefix_bytes=min(limits.prefix_bytes, 2),
-            message_bytes=min(limits.message_bytes, most),
-        ),
+    return dataclasses.replace(
+        limits,
+        string_bytes=min(limits.string_bytes, most),
+        list_items=min(limits.list_items, most),
+        depth=1,
+        # Nothing in an opening needs more, and most of what is no PB is refused at once.
+        prefix_bytes=min(limits.prefix_bytes, 2),
+        message_bytes=min(limits.message_bytes, most),
     )
