@@ -30,6 +30,7 @@ from .aio.util import LocalAsRemote, LocalAsyncForwarder, LocalMethod
 from .cred import (
     AllowAnonymousAccess,
     Anonymous,
+    Invitation,
     IPerspective,
     PasswordChecker,
     Portal,
@@ -80,6 +81,7 @@ if TYPE_CHECKING:
     from IPython.core.interactiveshell import InteractiveShell
 
     from .notebook.binding import Binding
+    from .notebook.invitation_widget import InvitationWidget
     from .notebook.widgets import PanelWidget
 
 __all__ = [
@@ -104,6 +106,7 @@ __all__ = [
     "FilePager",
     "IPerspective",
     "InsecureJelly",
+    "Invitation",
     "Jellyable",
     "KeptReference",
     "LimitExceeded",
@@ -189,11 +192,14 @@ def unload_ipython_extension(shell: InteractiveShell) -> None:
     magics.unload_ipython_extension(shell)
 
 
-def show(shown: Server | Connection | RemoteReference) -> PanelWidget:
+def show(
+    shown: Server | Connection | RemoteReference | Invitation,
+) -> PanelWidget | InvitationWidget:
     """Returns a panel that shows, while it is looked at, who holds what and what is pending.
 
     Args:
-        shown: What it is about: a server, a connection, or a reference that came by it.
+        shown: What it is about: a server, a connection, or a reference that came by it. Of an
+            invitation its line is shown, in the page alone.
 
     Raises:
         TypeError: It is nothing of these.

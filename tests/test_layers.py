@@ -65,6 +65,7 @@ LATE = {
     ("pbnb/__init__.py", "view"),
     ("pbnb/notebook/showing.py", "panel_of"),
     ("pbnb/notebook/showing.py", "panel_of_all"),
+    ("pbnb/notebook/showing.py", "invitation_widget"),
 }
 
 

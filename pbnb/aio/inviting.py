@@ -76,6 +76,10 @@ class Inviting:
             tell(self._loop, self._look)
         return guest
 
+    def find(self, name: str) -> Guest | None:
+        """Returns the guest of a name, or None."""
+        return self._guests.find(name)
+
     def revoke(self, name: str) -> None:
         """Takes an invitation back; see `Server.revoke`."""
         guest = self._guests.find(name)

@@ -288,6 +288,15 @@ class Server:
         guest = self._guest_book().invite(name, obj, methods, expires)
         return self._invitation(guest.token)
 
+    def invitation_of(self, name: str) -> Invitation | None:
+        """Returns the invitation of a name, or None where there is none.
+
+        Raises:
+            TypeError: There are no invitations here.
+        """
+        guest = self._guest_book().find(name)
+        return None if guest is None else self._invitation(guest.token)
+
     def revoke(self, name: str) -> None:
         """Takes an invitation back, and cuts the connections that have logged in with it.
 

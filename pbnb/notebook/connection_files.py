@@ -14,6 +14,7 @@ import re
 import secrets
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,14 +23,28 @@ import psutil  # type: ignore[import-untyped]  # it ships no types
 from jupyter_core.paths import jupyter_runtime_dir, secure_write
 
 from ..aio.address import format_address, is_loopback
+from ..aio.listening import reachable
+from ..aio.unix import PREFIX
+from ..cred import Invitation, Secret
 
-__all__ = ["ConnectionFile", "ConnectionFiles", "NameTaken", "find", "is_name", "living"]
+__all__ = [
+    "ConnectionFile",
+    "ConnectionFiles",
+    "NameTaken",
+    "find",
+    "is_name",
+    "living",
+    "socket_path",
+]
 
 # Begins with a letter, so that no name can be an address, and makes a file name everywhere.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 # A word that `%pb_connect` and `%pb_stop` read in a sense of their own.
 _RESERVED = {"localhost", "all"}
 _LARGEST_FILE = 10_000
+_LONGEST_PATH = 100  # of a socket; systems take a few bytes more
+# Where this machine finds what listens on all addresses.
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 class NameTaken(Exception):
@@ -49,6 +64,8 @@ class ConnectionFile:
         port: The port that is listened on.
         name: The name it was served under, or None.
         token: The secret that logs in, or None where anyone may connect.
+        key: The fingerprint of the server's key, or None where it does not speak TLS.
+        path: The path of a Unix socket, which then has no host and no port; or None.
         pid: The process that serves.
         machine: The name of the machine whose process that is: a home directory may be shared.
     """
@@ -57,13 +74,22 @@ class ConnectionFile:
     port: int
     name: str | None
     token: str | None = field(repr=False)
+    key: str | None = None
+    path: str | None = None
     pid: int = field(default_factory=os.getpid)
     machine: str = field(default_factory=socket.gethostname)
 
     @property
     def address(self) -> str:
-        """Where it is served, as ``%pb_connect`` takes it."""
-        return format_address(self.host, self.port)
+        """Where it is served, as ``%pb_connect`` on this machine takes it."""
+        if self.path is not None:
+            return PREFIX + self.path
+        return format_address(_HERE.get(self.host, self.host), self.port)
+
+    @property
+    def invitation(self) -> Invitation:
+        """What connects to it from this machine."""
+        return Invitation(self.address, self.key, self.token)
 
     def serves(self, host: str, port: int) -> bool:
         """Returns whether an address leads to it.
@@ -72,8 +98,11 @@ class ConnectionFile:
             host: A host, without brackets.
             port: A port.
         """
-        same = host == self.host or (host == "localhost" and is_loopback(self.host))
-        return same and port == self.port
+        if self.path is not None or port != self.port:
+            return False
+        if self.host in _HERE:  # on all addresses
+            return is_loopback(host) or host in (self.host, reachable(self.host))
+        return host == self.host or (host == "localhost" and is_loopback(self.host))
 
 
 def is_name(text: str) -> bool:
@@ -103,7 +132,7 @@ def find(target: str, address: tuple[str, int] | None) -> ConnectionFile | None:
     """
     records = living()
     for record in records:
-        if record.name == target:
+        if target in (record.name, record.path and record.address):
             return record
     if address is not None:
         for record in records:
@@ -146,7 +175,7 @@ class ConnectionFiles:
         # A child that this process forked has a copy of this object, and not the server.
         if path is not None and record.pid == os.getpid():
             found = _read(path)
-            if found is not None and (found.pid, found.port) == (record.pid, record.port):
+            if found is not None and (found.pid, found.address) == (record.pid, record.address):
                 path.unlink(missing_ok=True)
         if not self._written:
             atexit.unregister(self.remove_all)
@@ -169,6 +198,8 @@ def _places(record: ConnectionFile) -> Iterator[Path]:
     directory = _directory()
     if record.name is not None:
         yield directory / f"pbnb-{record.name}.json"
+    elif record.path is not None:
+        yield directory / f"pbnb-unix-{record.pid}-{secrets.token_hex(4)}.json"
     else:
         yield directory / f"pbnb-{record.port}.json"
         yield directory / f"pbnb-{record.port}-{record.pid}-{secrets.token_hex(4)}.json"
@@ -209,8 +240,29 @@ def _read(path: Path) -> ConnectionFile | None:
         return None
     if not psutil.pid_exists(record.pid):
         path.unlink(missing_ok=True)
+        if record.path is not None and Path(record.path).parent == _sockets():
+            Path(record.path).unlink(missing_ok=True)
         return None
     return record
+
+
+def socket_path(name: str | None) -> str:
+    """Returns where to put a Unix socket, in a directory that is this user's alone.
+
+    Args:
+        name: The name that is served under, or None.
+    """
+    file = name or f"{os.getpid()}-{secrets.token_hex(3)}"
+    directory = _sockets()
+    if len(os.fsencode(directory / file)) > _LONGEST_PATH:
+        return os.path.join(tempfile.mkdtemp(prefix="pbnb-"), file)
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    directory.chmod(0o700)
+    return str(directory / file)
+
+
+def _sockets() -> Path:
+    return _directory() / "pbnb-sockets"
 
 
 def _is_private(status: os.stat_result) -> bool:
@@ -223,12 +275,17 @@ def _parse(content: object) -> ConnectionFile | None:
     if not isinstance(content, dict):
         return None
     try:
-        record = ConnectionFile(**content)
+        token = content.get("token")
+        hidden = Secret(token) if isinstance(token, str) else token
+        record = ConnectionFile(**{**content, "token": hidden})
     except TypeError:
         return None
-    texts = (record.host, record.name or "", record.token or "", record.machine)
+    choices = (record.name, record.token, record.key, record.path)
+    texts = (record.host, record.machine, *(each or "" for each in choices))
     numbers = (record.port, record.pid)
     # type() rather than isinstance(): True is an int, and no port.
-    if {type(value) for value in texts} == {str} and {type(value) for value in numbers} == {int}:
+    if {type(value) for value in texts} <= {str, Secret} and {type(value) for value in numbers} == {
+        int
+    }:
         return record
     return None

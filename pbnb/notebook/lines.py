@@ -16,14 +16,17 @@ __all__ = ["split_serve", "takes", "without_comment"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_NAMES = "port|host|name|output|deadline|certfile|keyfile|client-ca"
 _OPTION = (
-    r"--(?:(?P<flag>anonymous|legacy-auth|thread|serial)"
-    r"|(?P<name>port|host|name|output|deadline)(?:\s*=\s*|\s+)(?P<value>\S+))"
+    r"--(?:(?P<flag>anonymous|legacy-auth|thread|serial|insecure)"
+    # An expression cannot begin as a path does.
+    r"|unix(?:=(?P<socket>\S+)|\s+(?P<path>(?:/|\./|~/)\S*)|(?P<unix>(?=\s|$)))"
+    rf"|(?P<name>{_NAMES})(?:\s*=\s*|\s+)(?P<value>\S+))"
 )
 _FIRST_OPTION = re.compile(rf"{_OPTION}(?:\s+|$)")
 _LAST_OPTION = re.compile(rf"(?:^|\s+){_OPTION}$")
 _ANY_OPTION = re.compile(r"(?:^|\s)(--[a-z]\S*)")
-_WITHOUT_VALUE = re.compile(r"(?:^|\s)(--(?:port|host|name|output|deadline))$")
+_WITHOUT_VALUE = re.compile(rf"(?:^|\s)(--(?:{_NAMES}))$")
 
 
 def takes(**arguments: dict[str, Any]) -> Callable[[F], F]:
@@ -97,4 +100,7 @@ def _is_python(text: str) -> bool:
 def _words(option: re.Match[str]) -> list[str]:
     if option["flag"]:
         return [f"--{option['flag']}"]
+    if option["name"] is None:
+        path = option["socket"] or option["path"]
+        return ["--unix", path.strip("'\"")] if path else ["--unix"]
     return [f"--{option['name']}", option["value"].strip("'\"")]

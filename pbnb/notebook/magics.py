@@ -1,4 +1,4 @@
-"""The magics: ``%pb_serve``, ``%pb_connect``, ``%pb_stop``, ``%pb_status`` and ``%%pb_peer``."""
+"""The magics: ``%pb_serve``, ``%pb_connect``, ``%pb_invite``, ``%%pb_peer`` and the others."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
 from IPython.core.error import UsageError
@@ -31,7 +31,8 @@ from ..aio.client import connect
 from ..aio.connection import Connection
 from ..aio.keeping import Keeper, KeptReference, keep
 from ..aio.server import Server
-from ..errors import ConnectError, LoginFailed
+from ..cred import Invitation
+from ..errors import LoginFailed
 from ..failure import shown
 from ..limits import Limits
 from ..refs.reference import RemoteReference
@@ -41,16 +42,20 @@ from .busy import BusyLines, Heartbeat
 from .completion import Completion
 from .destination import Place, address_of, targets
 from .interrupts import InterruptWaker
+from .inviting import Inviter
 from .journal import Journal
 from .lines import split_serve, takes, without_comment
-from .passwords import ask_password
+from .passwords import ask_invitation, ask_password
 from .peer_commands import PeerCommands
 from .prints import PrintLog, Prints
 from .releasing import Holders, found_in, release
 from .serving import PORTS, Serving, Servings
-from .showing import panel_of, panel_of_all
+from .showing import invitation_widget, panel_of, panel_of_all
 from .waits import WaitLines
 from .wording import announcement, blocked, described, pending, status
+
+if TYPE_CHECKING:
+    from .invitation_widget import InvitationWidget
 
 __all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
 
@@ -58,6 +63,7 @@ __all__ = ["PBMagics", "load_ipython_extension", "unload_ipython_extension"]
 _OWNER = "get_ipython().magics_manager.registry['PBMagics']"
 _EXAMPLE = f"127.0.0.1:{PORTS[0]}"
 _LEGACY = "take PB's own login with MD5 where a peer, such as Twisted, has no better one"
+_INSECURE = "let other machines reach what is not encrypted, or asks for no login"
 _KEEP = "connect again whenever the connection has ended, to what is then served there"
 _SECONDS = "the seconds after which connecting is given up"
 _CALL_SECONDS = "the seconds after which each call of this side's is given up"
@@ -92,6 +98,7 @@ class PBMagics(Magics):
         self.keepers: WeakSet[Keeper] = WeakSet()
         self.waker = InterruptWaker()
         self.peers = PeerCommands(shell)
+        self.inviter = Inviter(self.servings, self._value_of)
         self.plans: dict[str, Callable[[str, Mapping[str, Any]], _Plan]] = {
             "pb_serve": self._plan_serve,
             "pb_connect": self._plan_connect,
@@ -110,6 +117,8 @@ class PBMagics(Magics):
             {
                 "pb_serve": lambda: [*self._variables(), *self._options("pb_serve")],
                 "pb_connect": lambda: [*targets(), *self._options("pb_connect")],
+                "pb_invite": lambda: [*self.inviter.names(), *self._options("pb_invite")],
+                "pb_revoke": lambda: [*self.inviter.names(), *self._options("pb_revoke")],
                 "pb_stop": lambda: [*(each.target for each in self.servings.open()), "all"],
                 "pb_peer": lambda: [*self.peers.names(), *self._options("pb_peer")],
             },
@@ -159,8 +168,17 @@ class PBMagics(Magics):
         expression={"metavar": "EXPR", "help": "what to serve: an object of a pb.Root"},
         port={"type": int, "help": f"where to listen; a free port from {PORTS[0]} on if left out"},
         host={"default": "127.0.0.1", "help": "where to listen; 127.0.0.1 if left out"},
+        unix={
+            "nargs": "?",
+            "const": "",
+            "help": "listen on a Unix socket, at this path or one that is chosen",
+        },
         name={"help": "a name to connect to it by, in this user's notebooks"},
         anonymous={"action": "store_true", "help": "let anyone connect, without a login"},
+        certfile={"help": "encrypt with this certificate; a key is made if left out and needed"},
+        keyfile={"help": "the key of that, if it is in a file of its own"},
+        client_ca={"help": "let those connect who show a certificate of this CA"},
+        insecure={"action": "store_true", "help": _INSECURE},
         legacy_auth={"action": "store_true", "help": _LEGACY},
         thread={
             "action": "store_true",
@@ -182,13 +200,24 @@ class PBMagics(Magics):
 
         ``server = %pb_serve Echoer()`` prints the line that connects to it, and returns the
         server. Only this user's notebooks can connect: %pb_connect there logs in by itself.
+
+        ``--host 0.0.0.0`` serves to other machines, encrypted. Whoever has the invitation can
+        connect from there: ``%pb_invite --show`` shows it, in no saved notebook.
         """
         server: Server = self._now("pb_serve", line, local_ns)
         # pb_serve is called by run_line_magic, and that by the cell.
         return None if _stands_alone(sys._getframe(2)) else server
 
     @takes(
-        target={"nargs": "?", "metavar": "TARGET", "help": "host:port, or a name it is served as"},
+        target={
+            "nargs": "?",
+            "metavar": "TARGET",
+            "help": "host:port, unix:/path, a name that is served, or an invitation",
+        },
+        ask={"action": "store_true", "help": "ask for the invitation, which stays nowhere"},
+        cafile={"help": "the CA that vouches for the server's certificate"},
+        certfile={"help": "the certificate to show to a server that wants one"},
+        keyfile={"help": "the key of that, if it is in a file of its own"},
         timeout={"type": float, "help": f"{_SECONDS}; PBMagics.connect_timeout if left out"},
         deadline={"type": float, "help": f"{_CALL_SECONDS}; PBMagics.call_seconds if left out"},
         user={"help": "log in by this name; the password is asked for"},
@@ -204,6 +233,9 @@ class PBMagics(Magics):
         needs nothing; with ``--user NAME`` the password is asked for, and kept nowhere.
         ``{server.address}`` stands for the value of a variable.
 
+        An invitation leads to what somebody else serves. ``ref = %pb_connect --ask`` asks for it,
+        so that it is not saved with the notebook.
+
         With ``--keep`` the reference connects again when the connection has ended, as when the
         other kernel was restarted and its cell was run again. Calls wait for it meanwhile.
         """
@@ -218,6 +250,42 @@ class PBMagics(Magics):
         Without a target it stops the only one.
         """
         self._now("pb_stop", line)
+
+    @takes(
+        name={"nargs": "?", "metavar": "NAME", "help": "what to call the invitation"},
+        expires={"help": "how long it is good, such as 30m, 2h or 3d"},
+        only={"help": "the methods that may be called, with commas between them"},
+        object={"help": "the object that it leads to, in place of the one that is served"},
+        on={"help": "the name or address of what is served"},
+        show={"action": "store_true", "help": "show the line, and nothing of it when it is saved"},
+    )
+    @needs_local_scope
+    @line_magic
+    def pb_invite(
+        self, line: str, local_ns: Mapping[str, Any] | None = None
+    ) -> Invitation | InvitationWidget | None:
+        """Invites somebody to what this kernel serves, or lists who is invited.
+
+        ``%pb_invite alice --expires 2h`` makes an invitation of that name, and ``%pb_invite
+        alice --show`` shows its line: in the page, and in no output that is saved. ``invitation =
+        %pb_invite alice`` returns it, for ``invitation.reveal()``. ``--only read,status`` allows
+        these methods alone. ``%pb_revoke alice`` takes it back.
+        """
+        args = self._parse("pb_invite", without_comment(line).split())
+        made = self.inviter.invite(args, local_ns or {})
+        if made is not None and args.show:
+            return invitation_widget(made)
+        return None if _stands_alone(sys._getframe(2)) else made
+
+    @takes(
+        name={"nargs": "?", "metavar": "NAME", "help": "the invitation"},
+        on={"help": "the name or address of what is served"},
+    )
+    @line_magic
+    def pb_revoke(self, line: str) -> None:
+        """Takes an invitation back, and ends the connections that came by it."""
+        args = self._parse("pb_revoke", without_comment(line).split())
+        self.inviter.revoke(args.name, args.on)
 
     @takes()
     @line_magic
@@ -377,6 +445,11 @@ class PBMagics(Magics):
                     name=args.name,
                     anonymous=args.anonymous,
                     legacy_auth=args.legacy_auth,
+                    unix=args.unix,
+                    insecure=args.insecure,
+                    certfile=args.certfile,
+                    keyfile=args.keyfile,
+                    client_ca=args.client_ca,
                     limits=limits,
                     thread=args.thread,
                     concurrency="serial" if args.serial else None,
@@ -396,36 +469,36 @@ class PBMagics(Magics):
         return self._prints.into(log, kernel_loop(self.ipython))
 
     def _plan_connect(self, line: str, local_ns: Mapping[str, Any]) -> _Plan:
-        args = self._parse("pb_connect", without_comment(line).split())
-        if not args.target:
-            example = next(iter(targets()), _EXAMPLE)
-            raise UsageError(f"say what to connect to, as in %pb_connect {example}")
+        args = self._connect_args(line)
         timeout = self.connect_timeout if args.timeout is None else args.timeout
         if not timeout > 0:
             raise UsageError(f"--timeout {timeout:g} leaves no time: give it some seconds")
         limits = self._limits(args.deadline)
         with _shown_in_one_sentence():
-            place = Place(_unquoted(args.target))
-            address, _ = place.look_up()
+            place = Place(ask_invitation() if args.ask else _unquoted(args.target))
+            where = place.look_up().address
         # After all that could go wrong with the line: nobody types a password in vain.
         user = args.user or None
-        password = None if user is None else ask_password(user, address)
+        password = None if user is None else ask_password(user, where)
 
         async def connect_now() -> RemoteReference:
-            address, token = place.look_up()
+            found = place.look_up()
+            known = found if user is None else Invitation(found.address, found.key)
             try:
                 ref: RemoteReference = await connect(
-                    address,
-                    token=token if user is None else None,
+                    known,
                     username=user,
                     password=password,
+                    cafile=args.cafile,
+                    certfile=args.certfile,
+                    keyfile=args.keyfile,
                     legacy_auth=args.legacy_auth,
                     timeout=timeout,
                     limits=limits,
                 )
             except LoginFailed:
                 if args.keep and user is None:
-                    await place.check_refused(token)
+                    await place.check_refused(found.token)
                 raise
             self.connections.add(ref.broker)
             return ref
@@ -439,6 +512,25 @@ class PBMagics(Magics):
             return ref
 
         return _Plan(start)
+
+    def _connect_args(self, line: str) -> Any:
+        words = without_comment(line).split()
+        try:
+            args = self._parse("pb_connect", words)
+        except UsageError:
+            if any(map(Invitation.is_line, words)):
+                # What the parser says of a word too many quotes it.
+                raise UsageError(
+                    "beside the invitation there is something that makes no sense: it has to be "
+                    "one word, and %pb_connect? shows the options"
+                ) from None
+            raise
+        if not args.target and not args.ask:
+            example = next(iter(targets()), _EXAMPLE)
+            raise UsageError(f"say what to connect to, as in %pb_connect {example}")
+        if args.target and args.ask:
+            raise UsageError("--ask asks for what to connect to: leave out the rest")
+        return args
 
     def _limits(self, seconds: float | None) -> Limits:
         """Returns the limits of connections whose calls may take so long."""
@@ -481,6 +573,9 @@ class PBMagics(Magics):
         kept = dict.fromkeys([*self.keepers, *brokers])
         return [each for each in kept if each.error is not None or not each.lost]
 
+    def _value_of(self, expression: str, local_ns: Mapping[str, Any]) -> Any:
+        return eval(expression, self.ipython.user_ns, dict(local_ns))
+
     def _variables(self) -> list[str]:
         return sorted(name for name in self.ipython.user_ns if not name.startswith("_"))
 
@@ -515,7 +610,7 @@ def _shown_in_one_sentence() -> Iterator[None]:
     """Makes IPython show the errors that say everything in one sentence without a traceback."""
     try:
         yield
-    except (ConnectError, LoginFailed, ValueError) as error:
+    except (OSError, LoginFailed, ValueError, TypeError) as error:
         _show_as(error, f"{type(error).__name__}: {shown(str(error), None)}")
         raise
     except (KeyboardInterrupt, asyncio.CancelledError) as error:

@@ -1,4 +1,4 @@
-"""Asks for a password in the notebook, and leaves it nowhere."""
+"""Asks for a password or an invitation in the notebook, and leaves it nowhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from IPython.core.error import StdinNotImplementedError, UsageError
 
 from ..cred import Secret
 
-__all__ = ["ask_password"]
+__all__ = ["ask_invitation", "ask_password"]
 
 
 def ask_password(user: str, where: str) -> str:
@@ -24,14 +24,37 @@ def ask_password(user: str, where: str) -> str:
     Raises:
         UsageError: The front end cannot ask, or nothing was typed.
     """
-    try:
-        # Looked up now: the kernel puts its own function there while a cell runs.
-        password = getpass.getpass(f"password of {user} at {where}: ")
-    except StdinNotImplementedError:
+    password = _ask(f"password of {user} at {where}: ")
+    if password is None:
         raise UsageError(
             "nobody can be asked for a password here: use pb.connect with a username= and a "
             "password= that come from outside the notebook"
-        ) from None
+        )
     if not password:
         raise UsageError("no password was typed: there is nothing to log in with")
-    return Secret(password)
+    return password
+
+
+def ask_invitation() -> Secret:
+    """Returns the line of an invitation that the user pastes, which is not shown either.
+
+    Raises:
+        UsageError: The front end cannot ask, or nothing was pasted.
+    """
+    line = _ask("invitation: ")
+    if line is None:
+        raise UsageError(
+            "nobody can be asked for an invitation here: connect with %pb_connect {variable}, "
+            "where the variable has it from outside the notebook"
+        )
+    if not line.strip():
+        raise UsageError("no invitation was pasted: there is nothing to connect to")
+    return line
+
+
+def _ask(prompt: str) -> Secret | None:
+    try:
+        # Looked up now: the kernel puts its own function there while a cell runs.
+        return Secret(getpass.getpass(prompt))
+    except StdinNotImplementedError:
+        return None

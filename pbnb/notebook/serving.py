@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import errno
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from IPython.core.error import UsageError
 
-from ..aio.address import is_loopback
 from ..aio.server import Server, serve
-from .connection_files import ConnectionFile, ConnectionFiles, NameTaken, find, is_name
+from .connection_files import ConnectionFile, ConnectionFiles, NameTaken, find, is_name, socket_path
 
 __all__ = ["DEFAULT_PORT", "PORTS", "Serving", "Servings"]
 
@@ -56,7 +57,7 @@ class Servings:
             address: What may be an address, as host and port.
         """
         for serving in self.open():
-            if serving.file.name == target:
+            if target in (serving.file.name, serving.server.address):
                 return serving
         for serving in self.open():
             if address is not None and serving.file.serves(*address):
@@ -91,6 +92,7 @@ class Servings:
         name: str | None,
         anonymous: bool,
         legacy_auth: bool = False,
+        unix: str | None = None,
         **options: Any,
     ) -> Serving:
         """Serves an object and leaves a connection file for it.
@@ -102,14 +104,21 @@ class Servings:
             name: The name to serve it under, if any.
             anonymous: Whether anyone may connect, without a login.
             legacy_auth: Whether to take PB's own login, with MD5, too.
+            unix: The path of a Unix socket in the place of both; an empty one is chosen here.
             **options: More of what `pbnb.serve` takes.
 
         Raises:
             UsageError: It cannot be served; the text says what to do.
         """
         options.update(anonymous=anonymous, legacy_auth=legacy_auth)
-        server = await self._listen(root, host, port, options)
-        file = ConnectionFile(server.host, server.port, name, server.token)
+        if unix is None:
+            server = await self._listen(root, host, port, options)
+        else:
+            path = os.path.expanduser(unix) if unix else socket_path(name)  # noqa: ASYNC240 (once)
+            server = await self._listen_at(root, host, port, path, options)
+            if not unix:
+                server.notifyOnClose(lambda closed: _remove_directory(path))
+        file = ConnectionFile(server.host, server.port, name, server.token, server.key, server.path)
         try:
             self._files.write(file)
         except NameTaken as error:
@@ -154,26 +163,35 @@ class Servings:
     async def _listen(
         self, root: Any, host: str, port: int | None, options: dict[str, Any]
     ) -> Server:
-        if not is_loopback(host):
-            raise UsageError(
-                f"{host} may be reached from other machines, and nothing would be encrypted: "
-                "leave out --host to serve to this machine alone"
-            )
         if port is not None and not 0 <= port <= 65535:
             raise UsageError(f"{port} is no port: choose one from 1 to 65535")
         for attempt in PORTS if port is None else [port]:
             try:
                 return await serve(root, host, attempt, **options)
+            except PermissionError as error:  # everybody could use it: it says what to leave out
+                raise UsageError(_in_options(error)) from None
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise UsageError(error.strerror or str(error)) from None
-            except TypeError as error:  # the object is no root: it says what to derive from
-                raise UsageError(str(error)) from None
+            except (TypeError, ValueError) as error:  # it says what to do
+                raise UsageError(_in_options(error)) from None
         if port is None:
             raise UsageError(
                 f"the ports {PORTS[0]} to {PORTS[-1]} are in use: choose another one with --port"
             )
         raise self._port_taken(host, port)
+
+    async def _listen_at(
+        self, root: Any, host: str, port: int | None, path: str, options: dict[str, Any]
+    ) -> Server:
+        if port is not None or host != "127.0.0.1":
+            raise UsageError("a Unix socket has a path alone: leave out --host and --port")
+        try:
+            return await serve(root, path=path, **options)
+        except OSError as error:
+            raise UsageError(error.strerror or str(error)) from None
+        except (TypeError, ValueError) as error:
+            raise UsageError(_in_options(error)) from None
 
     def _port_taken(self, host: str, port: int) -> UsageError:
         serving = self.find("", (host, port))
@@ -185,6 +203,25 @@ class Servings:
         return UsageError(
             f"port {port} is in use: choose another --port, or leave it out to take a free one"
         )
+
+
+def _remove_directory(path: str) -> None:
+    with suppress(OSError):  # there are others in it
+        os.rmdir(os.path.dirname(path))
+
+
+def _in_options(error: Exception) -> str:
+    """Returns what an error says, in the words of the magics."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    for argument, option in (
+        ("anonymous=True", "--anonymous"),
+        ("insecure=True", "--insecure"),
+        ("pass ", "type "),
+        ("certfile=", "--certfile"),
+        ("keyfile=", "--keyfile"),
+    ):
+        text = text.replace(argument, option)
+    return text
 
 
 def _name_taken(owner: ConnectionFile) -> UsageError:

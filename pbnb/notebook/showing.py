@@ -9,25 +9,32 @@ from IPython.core.getipython import get_ipython
 
 from ..aio.connection import Connection
 from ..aio.server import Server
+from ..cred import Invitation
 from ..refs import RemoteReference
 from .blocking import notebook_loop
 from .releasing import Holders
 
 if TYPE_CHECKING:
+    from .invitation_widget import InvitationWidget
     from .widgets import PanelWidget
 
-__all__ = ["panel_of", "panel_of_all", "show"]
+__all__ = ["invitation_widget", "panel_of", "panel_of_all", "show"]
 
 
-def show(shown: Server | Connection | RemoteReference) -> PanelWidget:
+def show(
+    shown: Server | Connection | RemoteReference | Invitation,
+) -> PanelWidget | InvitationWidget:
     """Returns a panel that shows, while it is looked at, who holds what and what is pending.
 
     Args:
-        shown: What it is about: a server, a connection, or a reference that came by it.
+        shown: What it is about: a server, a connection, or a reference that came by it. Of an
+            invitation its line is shown, in the page alone.
 
     Raises:
         TypeError: It is nothing of these.
     """
+    if isinstance(shown, Invitation):
+        return invitation_widget(shown)
     shell: Any = get_ipython()
     return panel_of(shown, {} if shell is None else shell.user_ns)
 
@@ -46,6 +53,17 @@ def panel_of(shown: object, namespace: MutableMapping[str, Any]) -> PanelWidget:
     from .widgets import PanelWidget, source_of
 
     return PanelWidget(source_of(shown), Holders(namespace), notebook_loop("pb.show"))
+
+
+def invitation_widget(invitation: Invitation) -> InvitationWidget:
+    """Returns what shows an invitation in the page, and leaves nothing of it in the notebook.
+
+    Args:
+        invitation: The invitation.
+    """
+    from .invitation_widget import InvitationWidget
+
+    return InvitationWidget(invitation)
 
 
 def panel_of_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from ..aio.address import is_loopback
 from ..aio.connection import Connection
 from ..aio.keeping import Keeper
 from ..failure import shown
@@ -32,7 +33,7 @@ def described(serving: Serving) -> str:
         serving: What is served.
     """
     named = f" as {serving.file.name}" if serving.file.name else ""
-    return f"{serving.kind}{named} on {serving.file.address}"
+    return f"{serving.kind}{named} on {serving.server.address}"
 
 
 def announcement(serving: Serving) -> str:
@@ -41,13 +42,24 @@ def announcement(serving: Serving) -> str:
     Args:
         serving: What is served.
     """
-    anonymous = ", without a login" if serving.server.anonymous else ""
-    thread = ", from a thread" if serving.server.thread else ""
+    server = serving.server
+    facts = [
+        ", encrypted" if server.key else "",
+        "" if server.path or server.key or is_loopback(server.host) else ", not encrypted",
+        ", from a thread" if server.thread else "",
+        ", without a login" if server.anonymous else "",
+    ]
     user = " --user NAME" if _asks_for_a_name(serving) else ""
-    return (
-        f"serving {described(serving)}{thread}{anonymous} — "
+    said = (
+        f"serving {described(serving)}{''.join(facts)} — "
         f"connect with: %pb_connect {serving.target}{user}"
     )
+    if server.path is None and not is_loopback(server.host):
+        said += (
+            f", and on another machine: %pb_connect {server.invitation}{user} "
+            "(%pb_invite --show shows the whole line)"
+        )
+    return said
 
 
 def status(
@@ -148,7 +160,7 @@ def _row(serving: Serving) -> tuple[str, str, str, str, str]:
     server = serving.server
     return (
         f"{serving.kind} (thread)" if serving.server.thread else serving.kind,
-        serving.file.address,
+        server.address,
         serving.file.name or "-",
         "none" if server.anonymous else "user" if _asks_for_a_name(serving) else "token",
         ", ".join(sorted(connection.peer for connection in server.connections)) or "none",

@@ -17,6 +17,7 @@ from pbnb.notebook.connection_files import (
     find,
     is_name,
     living,
+    socket_path,
 )
 
 ONE = ConnectionFile("127.0.0.1", 8789, None, "secret")
@@ -96,6 +97,27 @@ def test_the_file_of_an_ended_process_is_cleared_away(runtime: Path) -> None:
     assert names(runtime) == ["pbnb-foo.json"]
     assert living() == []
     assert names(runtime) == []
+
+
+def test_the_socket_of_an_ended_process_is_cleared_away_too(runtime: Path) -> None:
+    path = Path(socket_path("desk"))
+    path.touch()
+    elsewhere = runtime / "mine"
+    elsewhere.touch()
+    for number, each in enumerate((path, elsewhere)):
+        record = replace(NAMED, name=f"foo{number}", path=str(each), pid=ended_process())
+        ConnectionFiles().write(record)
+    assert living() == []
+    assert not path.exists() and elsewhere.exists()
+
+
+def test_a_socket_whose_path_would_be_too_long_is_put_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("JUPYTER_RUNTIME_DIR", str(tmp_path / ("x" * 120)))
+    path = Path(socket_path(None))
+    assert len(str(path)) < 100 and path.parent.stat().st_mode & 0o777 == 0o700
+    path.parent.rmdir()
 
 
 def test_a_name_of_an_ended_process_is_free(runtime: Path) -> None:

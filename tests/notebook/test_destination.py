@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import pbnb as pb
+from pbnb.aio.listening import reachable
+from pbnb.cred import Invitation
 from pbnb.notebook import destination as module
 from pbnb.notebook.connection_files import ConnectionFile, ConnectionFiles
 from pbnb.notebook.destination import Place, address_of, destination, targets
@@ -18,6 +20,11 @@ def _served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     files.write(ConnectionFile("127.0.0.1", 8789, None, "secret of the port"))
     files.write(ConnectionFile("::1", 9001, "foo", "secret of foo"))
     files.write(ConnectionFile("127.0.0.1", 9002, "bar", None))
+
+
+@pytest.fixture
+def files() -> ConnectionFiles:
+    return ConnectionFiles()
 
 
 @pytest.mark.parametrize(
@@ -38,7 +45,48 @@ def _served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_where_a_target_leads(target: str, address: str, token: str | None) -> None:
-    assert destination(target) == (address, token)
+    assert told(destination(target)) == (address, token)
+
+
+def told(invitation: Invitation) -> tuple[str, str | None]:
+    assert invitation.key is None
+    return invitation.address, invitation.token
+
+
+KEY = "k" * 43
+
+
+def test_what_is_served_with_a_key_is_known_by_it(files: ConnectionFiles) -> None:
+    files.write(ConnectionFile("0.0.0.0", 9003, "lab", "secret of lab", KEY))
+    for target, address in (
+        ("lab", "127.0.0.1:9003"),
+        ("localhost:9003", "localhost:9003"),
+        ("127.0.0.1:9003", "127.0.0.1:9003"),
+        (f"{reachable('0.0.0.0')}:9003", f"{reachable('0.0.0.0')}:9003"),
+    ):
+        found = destination(target)
+        assert (found.address, found.key, found.token) == (address, KEY, "secret of lab")
+    assert destination("192.0.2.77:9003").token is None
+    assert "127.0.0.1:9003" in targets()
+
+
+def test_a_unix_socket(files: ConnectionFiles, tmp_path: Path) -> None:
+    files.write(ConnectionFile("", 0, "desk", "secret", None, str(tmp_path / "desk")))
+    address = f"unix:{tmp_path / 'desk'}"
+    for target in ("desk", address, f"unix:{tmp_path}/./desk"):
+        assert told(destination(target)) == (address, "secret")
+    assert told(destination("unix:/elsewhere")) == ("unix:/elsewhere", None)
+    assert address in targets()
+
+
+def test_an_invitation_says_everything_by_itself() -> None:
+    line = Invitation("127.0.0.1:8789", KEY, "secret").reveal()
+    found = destination(line)
+    assert (found.address, found.key, found.token) == ("127.0.0.1:8789", KEY, "secret")
+    place = Place(line)
+    assert place.look_up().reveal() == line
+    assert "secret" not in repr(vars(place))
+    asyncio.run(place.check_refused("secret"))  # at once: there will be no other token
 
 
 def test_an_unknown_name_is_an_error_that_names_the_known_ones() -> None:
@@ -57,16 +105,11 @@ def test_what_can_be_connected_to() -> None:
     assert targets() == ["bar", "foo", "127.0.0.1:8789", "127.0.0.1:9002", "[::1]:9001"]
 
 
-@pytest.fixture
-def files() -> ConnectionFiles:
-    return ConnectionFiles()
-
-
 def test_a_place_is_looked_up_anew(files: ConnectionFiles) -> None:
     first = ConnectionFile("127.0.0.1", 9100, "lab", "old")
     files.write(first)
     by_name, by_address = Place("lab"), Place("127.0.0.1:9100")
-    assert by_name.look_up() == by_address.look_up() == ("127.0.0.1:9100", "old")
+    assert told(by_name.look_up()) == told(by_address.look_up()) == ("127.0.0.1:9100", "old")
     files.remove(first)
     with pytest.raises(pb.ConnectError, match="^nothing is served as lab now$"):
         by_name.look_up()
@@ -74,14 +117,14 @@ def test_a_place_is_looked_up_anew(files: ConnectionFiles) -> None:
     with pytest.raises(pb.ConnectError, match=r"^nothing of yours is served on 127.0.0.1:9100 now"):
         by_address.look_up()
     files.write(ConnectionFile("127.0.0.1", 9101, "lab", "new"))
-    assert by_name.look_up() == ("127.0.0.1:9101", "new")
+    assert told(by_name.look_up()) == ("127.0.0.1:9101", "new")
     with pytest.raises(pb.ConnectError):
         by_address.look_up()
 
 
 def test_a_place_without_a_token_stays_one() -> None:
-    assert Place("bar").look_up() == ("127.0.0.1:9002", None)
-    assert Place("example.com:8789").look_up() == ("example.com:8789", None)
+    assert told(Place("bar").look_up()) == ("127.0.0.1:9002", None)
+    assert told(Place("example.com:8789").look_up()) == ("example.com:8789", None)
 
 
 @pytest.mark.parametrize("target", ["nosuch", "::1:8789"])

@@ -21,6 +21,13 @@ from pbnb.notebook.lines import split_serve, takes, without_comment
         ("--anonymous", "", ["--anonymous"]),
         ("a --thread --serial", "a", ["--thread", "--serial"]),
         ("--deadline=30 a", "a", ["--deadline", "30"]),
+        ("a --insecure --client-ca ca.pem", "a", ["--insecure", "--client-ca", "ca.pem"]),
+        ("a --unix", "a", ["--unix"]),
+        ("--unix a", "a", ["--unix"]),
+        ("--unix a() --name b", "a()", ["--unix", "--name", "b"]),
+        ("a --unix /run/desk", "a", ["--unix", "/run/desk"]),
+        ("--unix ~/desk a", "a", ["--unix", "~/desk"]),
+        ("--unix=desk a", "a", ["--unix", "desk"]),
         # An expression is left as it is.
         ("Echoer('a  b', {1: 2})", "Echoer('a  b', {1: 2})", []),
         ("Echoer('--port 1')", "Echoer('--port 1')", []),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from IPython.core.error import StdinNotImplementedError, UsageError
 
-from pbnb.notebook.passwords import ask_password
+from pbnb.notebook.passwords import ask_invitation, ask_password
 from tests.support.kernels import Cell, Kernel
 
 PASSWORD = "correct horse"
@@ -66,6 +66,22 @@ def test_who_cannot_answer_is_told(answer: Any, says: str, monkeypatch: pytest.M
     monkeypatch.setattr(getpass, "getpass", ask)
     with pytest.raises(UsageError, match=says):
         ask_password("alice", "127.0.0.1:8789")
+
+
+def test_an_invitation_is_what_is_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: {"invitation: ": "pbnb:a:1"}[prompt])
+    line = ask_invitation()
+    assert line == "pbnb:a:1" and "pbnb" not in repr(line)
+    monkeypatch.setattr(getpass, "getpass", lambda prompt: " ")
+    with pytest.raises(UsageError, match="no invitation was pasted"):
+        ask_invitation()
+
+    def nobody(prompt: str) -> str:
+        raise StdinNotImplementedError
+
+    monkeypatch.setattr(getpass, "getpass", nobody)
+    with pytest.raises(UsageError, match="nobody can be asked for an invitation here"):
+        ask_invitation()
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack, suppress
@@ -120,10 +121,41 @@ def test_no_port(port: int) -> None:
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])
-def test_only_this_machine_is_served(host: str) -> None:
+def test_other_machines_are_served_with_a_login_alone(host: str) -> None:
     async def test(servings: Servings) -> None:
-        with pytest.raises(UsageError, match="may be reached from other machines.* --host"):
-            await serve(servings, host=host)
+        with pytest.raises(UsageError, match="leave out --anonymous, or type --insecure if you"):
+            await serve(servings, host=host, anonymous=True)
+
+    with_servings(test)
+
+
+def test_what_other_machines_reach_is_found_here_by_its_key() -> None:
+    async def test(servings: Servings) -> None:
+        serving = await serve(servings, host="0.0.0.0", name="lab")
+        assert serving.file.key == serving.server.key is not None
+        assert serving.file.address == f"127.0.0.1:{serving.server.port}"
+        ref = await pb.connect(serving.file.invitation)
+        assert await ref.callRemote("echo", "hi") == "hi"
+        await ref.broker.close()
+
+    with_servings(test)
+
+
+@pytest.mark.parametrize("name", [None, "desk"])
+def test_a_unix_socket_is_put_where_nobody_else_comes(name: str | None, tmp_path: Path) -> None:
+    async def test(servings: Servings) -> None:
+        serving = await serve(servings, port=None, name=name, unix="")
+        path = Path(serving.server.path or "")
+        assert path.name.startswith(name or str(os.getpid()))
+        assert path.parent.stat().st_mode & 0o777 == 0o700
+        assert living() == [serving.file] and serving.target == (name or f"unix:{path}")
+        assert servings.find(f"unix:{path}", None) is serving
+        ref = await pb.connect(serving.file.invitation)
+        assert await ref.callRemote("echo", "hi") == "hi"
+        await servings.stop(serving)
+        assert not path.parent.exists()
+
+    with_servings(test)
 
     with_servings(test)
 
