@@ -1,7 +1,8 @@
 """Attacks by number: what a hostile peer sends over a raw socket, and what comes of it.
 
 Each number stands for one way to attack; several tests may hold one number. Here is what can be
-sent as bytes; the table says where the others are tested.
+sent as bytes; what takes several messages is in test_conversations.py, and the table says where the
+others are tested.
 """
 
 from __future__ import annotations
@@ -62,7 +63,14 @@ ELSEWHERE: dict[int, list[str]] = {
         "test_failure.py::test_the_repr_is_one_bounded_line",
     ],
     32: ["jelly/test_security.py::test_one_connection_s_options_are_not_another_s"],
-    43: ["test_failure.py::test_nothing_that_a_peer_wrote_reaches_a_terminal_as_it_is"],
+    43: [
+        "test_failure.py::test_nothing_that_a_peer_wrote_reaches_a_terminal_as_it_is",
+        "test_failure.py::test_a_card_of_a_failure_is_short_and_only_text",
+        "attacks/test_conversations.py::test_43_what_a_method_says_when_it_fails",
+        "attacks/test_conversations.py::test_43_a_server_that_answers_with_poison",
+        "protocol/test_snapshot.py::test_a_luid_is_safe_to_show",
+        "notebook/test_panel.py::test_words_of_peers_are_escaped_and_short",
+    ],
     44: ["jelly/test_failures.py::test_nothing_of_this_process_travels_by_itself"],
     45: [
         "aio/test_login.py::test_what_is_relayed_to_the_real_server_is_refused",
@@ -70,6 +78,7 @@ ELSEWHERE: dict[int, list[str]] = {
     ],
     48: ["aio/test_server.py::test_a_token_is_made_and_never_shown"],
     51: [
+        "attacks/test_limits.py::test_a_flood_at_the_usual_limits",
         "aio/test_flow.py::test_a_peer_that_calls_and_does_not_read_is_not_read_from",
         "aio/test_flow.py::test_refused_calls_cannot_grow_the_memory_either",
     ],
