@@ -167,11 +167,12 @@ class _Memory:
 class _Incoming:
     """A message whose buffers are on their way in."""
 
-    __slots__ = ("at", "body", "index", "left", "memories", "stream")
+    __slots__ = ("at", "body", "index", "left", "memories", "start", "stream")
 
-    def __init__(self, stream: int, body: bytes, memories: list[_Memory]) -> None:
+    def __init__(self, stream: int, body: bytes, start: int, memories: list[_Memory]) -> None:
         self.stream = stream
         self.body = body
+        self.start = start  # of the message within it
         self.memories = memories
         self.left = sum(each.size for each in memories)
         self.index = 0
@@ -229,7 +230,11 @@ class FrameDialect:
         self._piece: _Incoming | None = None
         self._piece_left = 0
         self._incoming: dict[int, _Incoming] = {}
-        self._expected = 0
+        self._expected = 0  # bytes of their buffers
+        self._held = 0  # bytes of their bodies
+        # Of the message that is being read: expressions, and numbers in lists of numbers alone.
+        self._expressions = self._numbers = 0
+        self._in_expression = False
         self._received: list[bytes | memoryview | None] = []
         self._decoder = msgspec.msgpack.Decoder(ext_hook=self._read_extension)
         self._error: RemoteProtocolError | None = None
@@ -432,6 +437,7 @@ class FrameDialect:
         self._buffer, self._position = b"", 0
         self._body = self._piece = None
         self._incoming.clear()
+        self._expected = self._held = 0
 
     def _next(self) -> Any | NeedData:
         while True:
@@ -514,6 +520,12 @@ class FrameDialect:
         if len(body) < start or not 0 < count <= _MOST:
             raise RemoteProtocolError(f"a frame announces {count} buffers and does not hold them")
         sizes = struct.unpack_from(f">{count}Q", body, 4)
+        self._held += len(body)
+        if self._held > self.limits.buffer_bytes + self.limits.message_bytes:
+            raise LimitExceeded(
+                f"received {self._held} bytes of messages that wait for their buffers: the limit "
+                f"buffer_bytes is {self.limits.buffer_bytes}"
+            )
         self._expected += sum(size & ~_BYTES_FLAG for size in sizes)
         if self._expected > self.limits.buffer_bytes:
             raise LimitExceeded(
@@ -521,7 +533,7 @@ class FrameDialect:
                 f"buffer_bytes is {self.limits.buffer_bytes}"
             )
         memories = [_Memory(size & ~_BYTES_FLAG, size >= _BYTES_FLAG) for size in sizes]
-        message = _Incoming(self._body_stream, body[start:], memories)
+        message = _Incoming(self._body_stream, body, start, memories)
         if not message.left:
             return self._complete(message)
         self._incoming[self._body_stream] = message
@@ -539,14 +551,18 @@ class FrameDialect:
         message = self._incoming.pop(stream, None)
         if message is None:
             raise RemoteProtocolError(f"stream {stream} is dropped, which was not announced")
+        self._uncount(message)
+
+    def _uncount(self, message: _Incoming) -> None:
         self._expected -= sum(each.size for each in message.memories)
+        self._held -= len(message.body)
 
     def _complete(self, message: _Incoming) -> Any:
         self._incoming.pop(message.stream, None)
-        self._expected -= sum(each.size for each in message.memories)
+        self._uncount(message)
         self._received = [each.result() for each in message.memories]
         try:
-            tree = self._decode(message.body)
+            tree = self._decode(message.body[message.start :])
             if any(each is not None for each in self._received):
                 raise RemoteProtocolError("a message came with a buffer that it does not name")
         finally:
@@ -555,8 +571,12 @@ class FrameDialect:
 
     def _decode(self, body: bytes) -> Any:
         check_body(body, self.limits)
+        self._expressions = self._numbers = 0
         try:
-            return self._decoder.decode(body)
+            tree = self._decoder.decode(body)
+            if self._expressions and self._expressions != _expressions_in(tree):
+                raise RemoteProtocolError("an expression stands within a plain value")
+            return tree
         except RemoteProtocolError:
             raise
         except RecursionError:
@@ -566,9 +586,7 @@ class FrameDialect:
 
     def _read_extension(self, code: int, data: memoryview) -> Any:
         if code == EXPRESSION:
-            check_body(body := bytes(data), self.limits)
-            check_tree(tree := self._decoder.decode(body), self.limits.depth)
-            return Expression(tree)
+            return Expression(self._read_expression(bytes(data)))
         if code == INTEGER:
             if len(data) * 8 > 7 * self.limits.prefix_bytes + 8:
                 raise LimitExceeded(f"received an integer of {len(data)} bytes")
@@ -582,12 +600,36 @@ class FrameDialect:
             if (type(value) is bytes) is not (code == AS_BYTES):
                 raise RemoteProtocolError(f"buffer {number} was not announced as what it is named")
             return value
-        if code in _FORMATS and len(data) <= 8 * self.limits.message_items:
+        if code in _FORMATS:
             items = array(_FORMATS[code], bytes(data))
+            self._numbers += len(items)
+            if self._numbers > self.limits.message_items:
+                raise LimitExceeded(
+                    f"received {self._numbers} numbers in a message: the limit message_items is "
+                    f"{self.limits.message_items}"
+                )
             if sys.byteorder == "big":
                 items.byteswap()
             return items.tolist()
         raise RemoteProtocolError(f"there is no extension of type {code} and {len(data)} bytes")
+
+    def _read_expression(self, body: bytes) -> Any:
+        if self._in_expression:
+            raise RemoteProtocolError("an expression of the peer's holds another one")
+        self._expressions += 1
+        self._in_expression = True
+        try:
+            check_body(body, self.limits)
+            tree = self._decoder.decode(body)
+        finally:
+            self._in_expression = False
+        check_tree(tree, self.limits.depth)
+        return tree
+
+
+def _expressions_in(message: Any) -> int:
+    """Returns how many parts of a message are expressions, as they may be."""
+    return sum(type(each) is Expression for each in message) if type(message) is list else 0
 
 
 class _Integer:

@@ -184,6 +184,7 @@ def _heads() -> list[tuple[int, int, int]]:
 
 
 _HEADS: Final = _heads()
+_EXTENSIONS: Final = frozenset((*range(0xC7, 0xCA), *range(0xD4, 0xD9)))
 
 # A number, True, False or None; and many of them in a row, which C reads at once.
 _ONE = (
@@ -223,6 +224,9 @@ def _walk(body: bytes, limits: Limits) -> None:
         if items > most:
             break
         first = body[at]
+        if is_key and first in _EXTENSIONS:
+            # A large integer: the hash of those can be chosen.
+            raise LimitExceeded("received a long message with extensions for keys of a dictionary")
         digits, fixed, kind = _HEADS[first]
         at += 1
         count = 0

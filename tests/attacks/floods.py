@@ -14,12 +14,15 @@ import asyncio
 import json
 import os
 import socket
+import struct
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 import pbnb as pb
 from pbnb.wire.banana import NEED_DATA, encode
@@ -36,6 +39,20 @@ def call(
 ) -> bytes:
     keywords = [b"dictionary"]
     return encode([b"message", number, obj, name, wants_answer, [b"tuple", *args], keywords])
+
+
+FRAMES = encode(b"pbnb1", None)
+
+
+def frame(body: bytes, kind: int = 0, stream: int = 0) -> bytes:
+    """Returns a frame; see `pbnb.wire.frames`."""
+    return struct.pack(">IBxH", len(body), kind, stream) + body
+
+
+def plain_call(name: str, *args: Any, number: int = 1, wants_answer: int = 1) -> bytes:
+    """Returns a call of the root in frames."""
+    message = [b"message", number, b"root", name, wants_answer, list(args), {}]
+    return frame(msgspec.msgpack.encode(message))
 
 
 class Raw:

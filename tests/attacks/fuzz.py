@@ -63,13 +63,19 @@ class Nobody:
     call_only = watch = unwatch = call
 
 
-def broker(guarded: bool = False, listening: bool = True, root: Any = None) -> Broker:
+def broker(
+    guarded: bool = False,
+    listening: bool = True,
+    root: Any = None,
+    dialects: tuple[str, ...] = ("pb", "none"),
+) -> Broker:
     return Broker(
         Nobody(),  # type: ignore[arg-type]
         listening=listening,
         root=root or Desk(),
         guarded=guarded,
         limits=LIMITS,
+        dialects=dialects,
     )
 
 
