@@ -198,4 +198,7 @@ def show_profiles(peers: Sequence[str], cases: Sequence[Case]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted")

@@ -48,6 +48,8 @@ class _Child:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            # Ctrl-C is for the process that asks, which ends the others.
+            start_new_session=True,
         )
 
     def tell(self, **what: Any) -> None:
@@ -145,5 +147,6 @@ class Pair:
 
     def __exit__(self, *_: object) -> None:
         if self._client is not None:
+            self._client.process.kill()  # it may be in the middle of something
             self._client.end()
         self._server.end()

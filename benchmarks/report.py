@@ -230,10 +230,11 @@ def notes(results: Results) -> list[str]:
     """Returns what is to be said below the table, a sentence for each line."""
     about = results.machine
     versions = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    rounds = max((len(each) for row in results.rows() for each in row.figures.values()), default=0)
     found = [
         f"{about['python']} on {about['system']}, {about['processors']} processors "
         f"({about['processor']}); {versions}.",
-        "Medians over rounds; × is the median of each round's ratio. "
+        f"Medians over {rounds} rounds; × is the median of each round's ratio. "
         "Of microseconds and bytes less is better.",
     ]
     load = about["load"] or 0.0

@@ -133,6 +133,7 @@ def test_the_tables() -> None:
     assert head.split() == ["floor", "Twisted", "×floor", "pbnb", "(pb)", "×floor", "×Twisted"]
     assert set(ruler) == {"─"}
     assert rate.split()[-7:] == ["calls/s", "8,000", "1,000", "×0.125", "4,000", "×0.5", "×4"]
+    assert "Medians over 3 rounds" in report.text(results)
     written = report.markdown(results)
     assert "| calls, one after the other | calls/s | 8,000 | 1,000 | ×0.125 |" in written
     assert "| float64 array of 8 MiB | MB/s | 839 | – | – | 419 | ×0.5 | – |" in written
