@@ -66,6 +66,8 @@ def serve(peer: Peer, profile: cProfile.Profile | None) -> None:
         # Whatever loop it is that runs in the main thread, it ends as from Ctrl-C.
         signal.pthread_kill(main_thread, signal.SIGINT)
 
+    # Where a shell started all this in the background, it has this signal ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     main_thread = threading.get_ident()
     listener = threading.Thread(target=listen, daemon=True)
     with contextlib.suppress(KeyboardInterrupt):
