@@ -38,6 +38,7 @@ from pbnb.protocol.broker import Broker
 from pbnb.protocol.events import AnswerReceived, CallReceived, ConnectionBroken, ErrorReceived
 from pbnb.refs import Refs, RemoteReference
 from pbnb.wire.banana import NEED_DATA, Decoder, decode, encode
+from pbnb.wire.frames import Expression, FrameDialect
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 LIMITS = pb.Limits(message_bytes=100_000, message_items=10_000)
@@ -45,6 +46,7 @@ LIMITS = pb.Limits(message_bytes=100_000, message_items=10_000)
 WHOLE = b"\0"  # as the first byte of an input: do not split it
 VERSION = encode([b"version", 6])
 OPENED = encode(b"pb", None) + VERSION
+FRAMES = encode(b"pbnb1", None)
 
 
 class Desk(pb.Root):
@@ -197,6 +199,40 @@ def client(data: bytes) -> None:
     end(machine)
 
 
+def frames(data: bytes) -> None:
+    """A pbnb client says anything in frames; the dialect reads them the same in pieces."""
+    machine = broker(dialects=("pbnb1", "pb"))
+    feed(machine, FRAMES)
+    for piece in parts(data):
+        feed(machine, piece)
+    end(machine)
+    assert read_frames([data[1:]]) == read_frames(parts(data))
+
+
+def read_frames(pieces: list[bytes]) -> tuple[list[str], str]:
+    """Returns the messages of a stream of frames, and how it ended."""
+    dialect, found = FrameDialect(LIMITS), []
+    try:
+        for piece in pieces:
+            dialect.feed(piece)
+            while (tree := dialect.next()) is not NEED_DATA:
+                found.append(shown(tree))
+    except pb.ProtocolError as error:
+        return found, type(error).__name__
+    return found, "open"
+
+
+def shown(value: Any) -> str:
+    """Returns a message as text, without the addresses of what it holds."""
+    if type(value) is list:
+        return f"[{', '.join(map(shown, value))}]"
+    if type(value) is dict:
+        return f"{{{', '.join(f'{key!r}: {shown(each)}' for key, each in value.items())}}}"
+    if isinstance(value, memoryview):
+        return f"memory of {bytes(value)!r}"
+    return f"expression {shown(value.tree)}" if isinstance(value, Expression) else repr(value)
+
+
 class Avatar(pb.Avatar):
     def perspective_echo(self, value: Any) -> Any:
         return value
@@ -251,6 +287,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "server": server,
     "client": client,
     "login": login,
+    "frames": frames,
 }
 
 
@@ -305,10 +342,26 @@ def begin(target: str) -> list[bytes]:
             OPENED + message(1, b"root", b"login", USER) + message(2, 1, b"respond", RESPONSE),
             OPENED + message(1, b"root", b"loginAnonymous", [b"remote", 1]) + echo,
         ]
+    elif target == "frames":
+        vectors = json.loads((VECTORS / "frames.json").read_text())
+        inputs = [bytes.fromhex(vector["hex"]) for vector in vectors]
+        inputs += [in_frames(read([said[4:]])[0]) for said in RECORDED]
     else:
         inputs = RECORDED
     unique = dict.fromkeys(WHOLE + each for each in inputs)
     return [*unique, *(b"\1" + each[1:] for each in list(unique)[:20])]
+
+
+def in_frames(trees: list[Any]) -> bytes:
+    """Returns messages of PB's as frames, in so far as frames hold them."""
+    dialect, out = FrameDialect(LIMITS), []
+    for tree in trees:
+        if type(tree) is list:
+            message = [Expression(each) if type(each) is list else each for each in tree]
+            out += dialect.encode(message)
+        while dialect.sending:
+            out += dialect.pieces()
+    return b"".join(map(bytes, out))
 
 
 def plain(target: str, seconds: float, seed: int = 0) -> int:
