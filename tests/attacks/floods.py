@@ -55,6 +55,21 @@ def plain_call(name: str, *args: Any, number: int = 1, wants_answer: int = 1) ->
     return frame(msgspec.msgpack.encode(message))
 
 
+def with_buffer(name: str, data: bytes, size: int | None = None, stream: int = 1) -> bytes:
+    """Returns a call with a buffer, as far as its bytes go.
+
+    Args:
+        name: The method's.
+        data: The bytes.
+        size: How many it is said to have.
+        stream: The number of its stream.
+    """
+    buffer = msgspec.msgpack.Ext(4, b"\0\0")
+    message = msgspec.msgpack.encode([b"message", 1, b"root", name, 1, [buffer], {}])
+    table = struct.pack(">IQ", 1, len(data) if size is None else size)
+    return frame(table + message, 1, stream) + (frame(data, 2, stream) if data else b"")
+
+
 class Raw:
     """A client that says what it likes.
 
@@ -62,10 +77,15 @@ class Raw:
         closed: Whether the server has ended the connection.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        dialect: bytes = b"pb",
+    ) -> None:
         self.reader, self.writer = reader, writer
         self.closed = False
-        self._decoder = DIALECTS[b"pb"](pb.Limits.unlimited())
+        self._decoder = DIALECTS[dialect](pb.Limits.unlimited())
         self._greeting = GREETING
 
     async def say(self, data: bytes) -> bool:
@@ -125,10 +145,11 @@ class Victim:
         self.address, self.ref, self.log = address, ref, log
         self._raw: list[Raw | socket.socket] = []
 
-    async def raw(self, said: bytes = OPENED) -> Raw:
+    async def raw(self, said: bytes = OPENED, in_frames: bool = False) -> Raw:
         """Connects once more."""
         host, port = self.address.rsplit(":", 1)
-        raw = Raw(*await asyncio.open_connection(host, int(port)))
+        dialect = b"pbnb1" if in_frames else b"pb"
+        raw = Raw(*await asyncio.open_connection(host, int(port)), dialect)
         self._raw.append(raw)
         await raw.say(said)
         return raw
@@ -318,9 +339,41 @@ async def unfinished(server: Victim) -> None:
             break
 
 
+async def buffers(server: Victim) -> None:
+    """300 connections that announce 1 GB each, and send 100 kB of it"""
+    for _ in range(300):
+        raw = await server.raw(FRAMES)
+        await raw.say(with_buffer("drop", bytes(100_000), size=10**9))
+
+
+async def frames(server: Victim) -> None:
+    """100,000 calls in frames in one go"""
+    raw = await server.raw(FRAMES, in_frames=True)
+    await raw.say(plain_call("drop", wants_answer=0) * 100_000 + plain_call("echo", number=2))
+    assert await raw.answer() == [b"answer", 2, None]
+
+
+async def lists(server: Victim) -> None:
+    """A call of 990,000 empty lists in frames"""
+    raw = await server.raw(FRAMES, in_frames=True)
+    await raw.say(plain_call("drop", [[]] * 990_000))
+    assert await raw.answers(1) == [b"answer"]
+
+
+async def large_keys(server: Victim) -> None:
+    """200 calls in frames with 1,000 keys of one hash each"""
+    numbers = ((n * PRIME).to_bytes(10, "big") for n in range(9, 1009))
+    pairs = [msgspec.msgpack.encode(msgspec.msgpack.Ext(2, n)) + b"\0" for n in numbers]
+    head = msgspec.msgpack.encode([b"message", 1, b"root", "drop", 1, []])
+    body = b"\x97" + head[1:] + b"\xde" + len(pairs).to_bytes(2, "big") + b"".join(pairs)
+    raw = await server.raw(FRAMES, in_frames=True)
+    await raw.say(frame(body) * 200)
+    assert await raw.answers(200) == [b"error"] * 200
+
+
 FLOODS = [
     *(nothing, connections, garbage, calls, waiting, unread, strings, items, objects, promises),
-    *(decimals, hashes, depth, references),
+    *(decimals, hashes, depth, references, buffers, frames, lists, large_keys),
 ]
 
 

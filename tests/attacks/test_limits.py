@@ -105,6 +105,24 @@ async def many_items(server: Victim) -> None:
     await refused(server, b"\x64\x80" * 101)
 
 
+@reaches("buffer_bytes", 1_000_000, message_bytes=100_000)
+async def long_buffers(server: Victim) -> None:
+    raw = await server.raw(floods.FRAMES, in_frames=True)
+    for _ in range(50):
+        await raw.say(floods.with_buffer("drop", bytes(900_000)))
+    await raw.say(floods.plain_call("echo", 7, number=2))
+    assert await raw.answers(50) == [b"answer"] * 50
+    assert await raw.answer() == [b"answer", 2, 7]
+    for _ in range(20):
+        raw = await server.raw(floods.FRAMES, in_frames=True)
+        await raw.say(floods.with_buffer("drop", b"", size=1_000_001))
+        assert await raw.is_closed()
+    # Many that are never finished: each may cost what it has sent.
+    for _ in range(100):
+        raw = await server.raw(floods.FRAMES)
+        await raw.say(floods.with_buffer("drop", bytes(10_000), size=900_000))
+
+
 @reaches("hash_collisions", 64)
 async def keys_of_one_hash(server: Victim) -> None:
     def keys(count: int) -> list[Any]:
