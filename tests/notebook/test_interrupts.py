@@ -35,12 +35,24 @@ CELLS = {
     "nested in an awaiting cell": "await asyncio.sleep(0)\ndef get():\n"
     f"    return_ = %pb_connect 127.0.0.1:PORT {TIMEOUT}\nget()",
     "a call": "await ref.callRemote('wait')",
+    "a call in a function": "async def ask(): return await ref.callRemote('wait')\nawait ask()",
+    "two calls": "await asyncio.gather(ref.callRemote('wait'), ref.callRemote('wait'))",
+    "two calls in a group": "async with asyncio.TaskGroup() as group:\n"
+    "    for _ in range(2): group.create_task(asyncio.wait_for(ref.callRemote('wait'), 1000))",
 }
 SLOW = """\
 class Slow(pb.Root):
-    def remote_wait(self):
+    running = 0
+    async def remote_wait(self):
+        Slow.running += 1
         print("somebody came", flush=True)
-        return asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            Slow.running -= 1
+# Nothing but the interrupt is to wake the loop.
+import pbnb.notebook.busy
+pbnb.notebook.busy._PACE = pbnb.notebook.busy._BEAT = 1000.0
 %pb_serve Slow() --name slow
 """
 
@@ -63,12 +75,16 @@ def test_an_interrupt_ends_the_wait_at_once(kernel: Kernel, port: str, cell: str
     kernel.run("thread = threading.Thread(target=accept, daemon=True); thread.start()")
     before = comers(kernel)
     number = kernel.send(CELLS[cell].replace("PORT", port))
-    kernel.wait_until(number, lambda _: comers(kernel) > before)
+    wanted = 2 if "two" in cell else 1
+    kernel.wait_until(number, lambda _: comers(kernel) >= before + wanted)
     kernel.interrupt()
     ended = kernel.wait(number)
     assert ended.status == "error"
     assert ended.ename == ("KeyboardInterrupt" if "nested" in cell else "CancelledError")
-    if cell != "a call":
+    if "call" in cell:
+        # The peer's methods are cancelled, too.
+        kernel.run("while Slow.running: await asyncio.sleep(0.01)")
+    else:
         assert ended.traceback == f"{ended.ename}: the wait was interrupted"
     # The kernel goes on, and so does what it serves.
     kernel.run("again = %pb_connect slow")
