@@ -139,6 +139,13 @@ class Deferred(Generic[T]):
         Raises:
             AlreadyCalledError: If there is a result already.
         """
+        if not (self.called or self._steps or self._stops or isinstance(value, _NO_VALUES)):
+            # The way of a call that is only awaited, in one go.
+            self.called = self._settled = True
+            self._result = value
+            if self._waiters:
+                self._wake()
+            return
         if isinstance(value, Deferred):
             raise LocalProtocolError(
                 "a Deferred is no result: return it from a callback, or use chainDeferred"
@@ -434,9 +441,11 @@ class Deferred(Generic[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was awaited)
-        if not self._idle:
+        if not self._settled or self._stops or self._steps:
             self._asyncio_future_blocking = True
             yield self
+        if self._settled and not isinstance(self._result, Failure):
+            return cast(T, self._result)
         return self.result()
 
     def done(self) -> bool:
@@ -614,6 +623,10 @@ def gatherResults(
     if not waiting:
         gathered.callback(results)
     return gathered
+
+
+# What ``callback`` does not take for a plain value.
+_NO_VALUES = (Deferred, Failure)
 
 
 def _is_cancellation(result: object) -> bool:

@@ -27,7 +27,9 @@ _VALUES = frozenset((type(None), bool, int, float, str, bytes, list, tuple, dict
 class Replies(Protocol):
     """What a running method asks of the connection that its call came by."""
 
-    peer: str
+    @property
+    def peer(self) -> str:
+        """The peer's address."""
 
     def reply(self, call: CallReceived, value: object) -> None:
         """Answers a call."""

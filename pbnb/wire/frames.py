@@ -419,13 +419,24 @@ class FrameDialect:
         Raises:
             RemoteProtocolError: The stream can no longer be followed; raised again from now on.
         """
-        if self._error is None:
-            try:
-                return self._next()
-            except RemoteProtocolError as error:
-                self._error = error.with_traceback(None)
-                self._forget()
-        raise self._error
+        if self._error is not None:
+            raise self._error
+        buffer, position = self._buffer, self._position
+        if len(buffer) - position < _HEAD_SIZE and self._body is None and self._piece is None:
+            return NEED_DATA
+        try:
+            # The usual case, a short message that is there as a whole.
+            if self._body is None and self._piece is None:
+                length, kind, _ = _read_head(buffer, position)
+                end = position + _HEAD_SIZE + length
+                if kind == MESSAGE and end <= len(buffer) and length <= self.limits.message_bytes:
+                    self._position = end
+                    return self._decode(buffer[position + _HEAD_SIZE : end])
+            return self._next()
+        except RemoteProtocolError as error:
+            self._error = error.with_traceback(None)
+            self._forget()
+            raise self._error from None
 
     def unread(self) -> bytes:
         """Returns the bytes behind the last message, and forgets them."""
@@ -570,7 +581,9 @@ class FrameDialect:
         return tree
 
     def _decode(self, body: bytes) -> Any:
-        check_body(body, self.limits)
+        limits = self.limits
+        if len(body) > limits.depth or len(body) > limits.message_items:
+            check_body(body, limits)
         self._expressions = self._numbers = 0
         try:
             tree = self._decoder.decode(body)

@@ -197,7 +197,7 @@ def test_calls_of_one_burst_all_end() -> None:
             assert {type(each) for each in found} == {pb.DeadlineExceeded}
             await until(lambda: not tables(far, ref.broker) and not far.turns.running)
             assert not far.turns.waiting
-            assert not ref.broker._deadlines
+            assert not ref.broker.asking.deadlines
 
     asyncio.run(main())
 

@@ -70,7 +70,7 @@ def test_a_peer_that_calls_and_does_not_read_is_not_read_from() -> None:
 def test_awaiting_a_call_waits_while_the_peer_does_not_read() -> None:
     async def main() -> None:
         async with served(Desk()) as (server, ref):
-            ref.broker._limits = ref.broker.flow.limits = SMALL
+            ref.broker.limits = ref.broker.flow.limits = SMALL
             (far,) = server.connections
             far.pause_reading()
             calls = [ref.callRemote("echo", LONG) for _ in range(400)]

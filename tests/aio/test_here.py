@@ -81,10 +81,10 @@ def test_nothing_is_kept_of_calls_that_have_ended() -> None:
             with pytest.raises(pb.NoSuchMethod):
                 await ref.callRemote("nothing")
             for end in (far, ref.broker):
-                assert end._here._contexts == {}
-                assert end._here._other is not None
+                assert end.here._contexts == {}
+                assert end.here._other is not None
             await ref.broker.close()
-            assert ref.broker._here._other is None
+            assert ref.broker.here._other is None
 
     asyncio.run(main())
 

@@ -289,7 +289,7 @@ def test_a_peer_that_does_not_read_holds_the_pager() -> None:
             await until(lambda: file.given > 0)
             transport.pause_reading()
             (far,) = server.connections
-            await until(lambda: far._full)
+            await until(lambda: far.writing.full)
             stuck = file.given
             await turns(200)
             assert file.given == stuck
@@ -425,7 +425,7 @@ def test_a_lost_connection_fails_the_pages_and_closes_the_file() -> None:
                 await reading
             with pytest.raises(pb.PBConnectionLost, match="ended"):
                 await keeping
-            await until(lambda: file.closed or not far._paced)
+            await until(lambda: file.closed or not far.writing._paced)
             assert not ref.broker._watchers
             with pytest.raises(pb.DeadReferenceError):
                 getAllPages(ref, "read")

@@ -349,7 +349,7 @@ def test_deadlines_from_another_loop() -> None:
             await ref.with_deadline(0.05).callRemote("never")
         # Also where the connection's own loop does not come to send it.
         release = threading.Event()
-        ref.broker._loop.call_soon_threadsafe(release.wait, PATIENCE)
+        ref.broker.loop.call_soon_threadsafe(release.wait, PATIENCE)
         try:
             with pytest.raises(pb.DeadlineExceeded, match=r"^echo\(\) at .* within 0.05 s$"):
                 await ref.with_deadline(0.05).callRemote("echo", 1)
@@ -371,7 +371,7 @@ def test_a_cancellation_from_another_loop_reaches_the_method() -> None:
         await until(desk.cancelled.is_set)
         # One that is cancelled before it was sent is not sent.
         release = threading.Event()
-        ref.broker._loop.call_soon_threadsafe(release.wait, PATIENCE)
+        ref.broker.loop.call_soon_threadsafe(release.wait, PATIENCE)
         ref.callRemote("keep", 7).cancel()
         release.set()
         assert await ref.callRemote("echo", 1) == 1

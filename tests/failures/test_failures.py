@@ -47,7 +47,7 @@ async def ended(ref: pb.RemoteReference, *others: Any) -> None:
     """Waits until nothing is left in the tables of a connection, and of others."""
     await until(lambda: not tables(ref.broker, *others))
     connection: Any = ref.broker
-    assert not connection._deadlines or not connection.lost
+    assert not connection.asking.deadlines or not connection.lost
     assert not connection.flow.full and not len(connection.flow)
     for each in (connection, *others):
         await until(lambda each=each: not each.turns.running and not each.turns.waiting)
@@ -569,7 +569,7 @@ def client_does(name: str, data: bytes, *, reset: bool = False) -> None:
                 await writer.wait_closed()
             await until(lambda: len(server.connections) == 1)
             assert not tables(far) and not far.turns.waiting
-            await until(lambda: not far._tasks or bool(far.turns.running))
+            await until(lambda: not far.answering.tasks or bool(far.turns.running))
             for running in list(far.turns.running.values()):
                 running.cancel()
             await until(lambda: not far.turns.running)

@@ -409,7 +409,7 @@ def test_a_connection_that_ends_while_the_peer_is_asked() -> None:
             far.call_soon(far.abort)
             with pytest.raises((pb.PBConnectionLost, InsecureJelly)):
                 await answer
-            assert far._asking == []
+            assert far.asking._types == []
 
     asyncio.run(main())
 

@@ -469,8 +469,8 @@ def test_one_call_at_a_time(kernel: Kernel) -> None:
 
 
 def test_calls_have_the_deadline_of_the_notebook(kernel: Kernel) -> None:
-    seconds = "ref.broker._limits.call_seconds"
-    served = "server.connections[0]._limits.call_seconds"
+    seconds = "ref.broker.limits.call_seconds"
+    served = "server.connections[0].limits.call_seconds"
     both = f"ref = %pb_connect {{server.address}} OPTIONS\n({seconds}, {served})"
     kernel.run("server = %pb_serve Echoer()")
     assert kernel.run(both.replace("OPTIONS", "")).result == "(inf, inf)"

@@ -11,6 +11,40 @@ from typing import Any
 import pbnb as pb
 
 
+class Thing(pb.Referenceable):
+    """An object that may be lent."""
+
+    def remote_twice(self, value: int) -> int:
+        return 2 * value
+
+
+class Desk(pb.Root):
+    """A root whose methods most tests of connections need."""
+
+    def __init__(self) -> None:
+        self.thing = Thing()
+        self.notes: list[Any] = []
+        self.kept: Any = None
+
+    def remote_echo(self, value: Any) -> Any:
+        return value
+
+    def remote_note(self, value: Any) -> None:
+        self.notes.append(value)
+
+    def remote_thing(self) -> Thing:
+        return self.thing
+
+    def remote_keep(self, ref: Any) -> None:
+        self.kept = ref
+
+    def remote_relay(self, ref: Any, value: int) -> Any:
+        return ref.callRemote("twice", value)
+
+    async def remote_never(self) -> None:
+        await asyncio.Event().wait()
+
+
 @asynccontextmanager
 async def served(
     root: pb.Referenceable, **options: Any

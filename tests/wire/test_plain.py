@@ -59,7 +59,7 @@ def test_plain(value: Any) -> None:
         {"a": SHARED, "b": [SHARED]},
         CYCLE,
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_not_plain(value: Any) -> None:
     for around in (value, [value], {"key": [value]}):

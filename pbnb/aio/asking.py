@@ -1,0 +1,279 @@
+"""The calls that one connection makes of its peer, and how each of them ends."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BananaError, DeadReferenceError, InsecureJelly, PBConnectionLost
+from ..jelly.extras import ABOUT_NAME, types_in
+from ..protocol.events import AnswerReceived, ErrorReceived, PendingCall
+from ..refs import CachedRemotely, RemoteReference
+from .calls import reason
+from .deadlines import Deadlines, exceeded, seconds_for
+from .deferred import Deferred, fail
+from .threads import call_in, tell
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ["Asking"]
+
+log = logging.getLogger("pbnb")
+
+_TAKEN = frozenset(("pbanswer", "pbcallback", "pberrback"))
+
+
+class Asking:
+    """What one connection asks its peer.
+
+    Args:
+        connection: The connection.
+        seconds: How long a call may take where nobody says otherwise.
+
+    Attributes:
+        calls_sent: How many calls have gone.
+        deadlines: The calls that have one.
+        seconds: How long a call may take where nobody says otherwise.
+    """
+
+    __slots__ = ("_connection", "_types", "calls_sent", "deadlines", "seconds")
+
+    def __init__(self, connection: Connection, seconds: float) -> None:
+        self.calls_sent = 0
+        self.seconds = seconds
+        self.deadlines = Deadlines(self._expired)
+        self._connection = connection
+        self._types: list[Callable[[], None]] = []
+
+    def call(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Deferred[Any]:
+        """Sends a call and returns a Deferred of its answer.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+        """
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
+        self.check(kw)
+        seconds = seconds_for(ref.deadline, self.seconds)
+        return self._send(
+            name, partial(self._connection.machine.call, ref, name, args, kw), seconds
+        )
+
+    def call_cache(
+        self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Deferred[Any]:
+        """Sends a call to the peer's live copy of an object; returns a Deferred of its answer.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+        """
+        self.check(kw)
+        seconds = seconds_for(None, self.seconds)
+        send = partial(self._connection.machine.call_cache, cached, name, args, kw)
+        return self._send(name, send, seconds)
+
+    def _send(
+        self, name: str, send: Callable[[], PendingCall | None], seconds: float
+    ) -> Deferred[Any]:
+        connection = self._connection
+        if threading.get_ident() != connection.thread:
+            late = partial(exceeded, name, seconds, connection.peer)
+            return self.call_here(partial(self._send, name, send, seconds), seconds, late)
+        if connection.flow.full:
+            return connection.flow.hold_call(name, send, seconds)
+        if connection.releasing:
+            # What was let go before the call is let go there before the call, too.
+            connection.machine.release_borrowed()
+        try:
+            pending = send()
+        except DeadReferenceError:
+            raise
+        except (InsecureJelly, BananaError) as error:
+            # Their text says what cannot be sent; the frames of the serializer add nothing.
+            return fail(error.with_traceback(None))
+        except Exception as error:  # from the state of the user's objects
+            return fail(error)
+        assert pending is not None
+        waiter: Deferred[Any] = _Answer(self, pending)
+        self.await_answer(pending, waiter, seconds)
+        return waiter
+
+    def await_answer(self, pending: PendingCall, waiter: Deferred[Any], seconds: float) -> None:
+        """Sees to it that a call which was just sent ends.
+
+        Args:
+            pending: The call.
+            waiter: Gets its answer.
+            seconds: How long it may take.
+        """
+        connection = self._connection
+        pending.waiter = waiter
+        pending.since = connection.time()
+        connection.here.called(pending.request_id)
+        self.calls_sent += 1
+        if seconds != math.inf:
+            self.deadlines.add(pending, seconds, connection.loop)
+        if not connection.liveness.watching:
+            connection.liveness.watch()
+        connection.writing.soon()
+
+    def call_only(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> None:
+        """Sends a call that is not answered.
+
+        Raises:
+            DeadReferenceError: The connection has ended.
+            InsecureJelly: An argument may not be sent.
+            BananaError: An argument does not fit the wire.
+        """
+        self.check(kw)
+        connection = self._connection
+        if threading.get_ident() != connection.thread:
+            if not tell(connection.loop, self._call_only_later, ref, name, args, kw):
+                raise self.stale()
+            return
+        if connection.flow.full:
+            connection.flow.hold(partial(self.call_only, ref, name, args, kw))
+            return
+        connection.machine.call(ref, name, args, kw, wants_answer=False)
+        self.calls_sent += 1
+        connection.writing.soon()
+
+    def _call_only_later(self, *call: Any) -> None:
+        try:
+            self.call_only(*call)
+        except DeadReferenceError:
+            pass  # it has ended meanwhile, and nobody asked for an answer
+        except Exception:  # nobody is left to tell that it cannot be sent
+            log.exception("a call to %s could not be sent", self._connection.peer)
+
+    def call_here(
+        self,
+        call: Callable[[], Deferred[Any]],
+        seconds: float = math.inf,
+        too_late: Callable[[], Exception] = TimeoutError,
+    ) -> Deferred[Any]:
+        """Calls a function in the connection's thread, for another one that gets its result.
+
+        Args:
+            call: The function.
+            seconds: How long it may take.
+            too_late: Makes the error of a call that takes longer.
+
+        Raises:
+            DeadReferenceError: The connection's loop is closed.
+        """
+        waiter = call_in(self._connection.loop, call, seconds, too_late)
+        if waiter is None:
+            raise self.stale()
+        return waiter
+
+    def check(self, kw: dict[str, Any]) -> None:
+        """Checks that a call can be made at all, with these keywords."""
+        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
+        if self._connection.lost or self._connection.machine.broken:
+            raise self.stale()
+        if kw and (taken := _TAKEN.intersection(kw)):
+            raise TypeError(
+                f"{min(taken)}= is no option of callRemote: use remote_only() for a call without "
+                "an answer, and addCallbacks() for callbacks"
+            )
+
+    def stale(self) -> DeadReferenceError:
+        """Returns the error of a call by a connection that has ended."""
+        ended = f"the connection to {self._connection.peer} ended{self._connection.advice}"
+        return DeadReferenceError(f"Calling Stale Broker: {ended}")
+
+    # Answers
+
+    def answered(self, event: AnswerReceived) -> None:
+        """Gives an answer to whoever waits for it."""
+        connection, call = self._connection, event.call
+        if connection.log is not None:
+            connection.log.answered(call)
+        connection.here.answered(call.request_id)
+        waiter, call.waiter = call.waiter, None
+        if waiter is not None:
+            waiter.callback(event.value)
+
+    def failed(self, event: ErrorReceived) -> None:
+        """Gives a failure to whoever waits for the answer."""
+        connection, call = self._connection, event.call
+        connection.calls.answered(call, reason(event.failure))
+        connection.here.answered(call.request_id)
+        waiter, call.waiter = call.waiter, None
+        if waiter is not None:
+            waiter.errback(event.failure)
+
+    def ask_types(self, retry: Callable[[], None]) -> None:
+        """Asks the peer once which types it reads beside PB's, and then goes on."""
+        self._types.append(retry)
+        if len(self._types) == 1:
+            about = self._connection.remoteForName(ABOUT_NAME)
+            about.callRemote("types").addBoth(self._on_types)
+
+    def _on_types(self, answer: Any) -> None:
+        # A peer that is no pbnb answers with an error, as it does for every name it does not know.
+        self._connection.machine.peer_types = types_in(answer)
+        waiting, self._types = self._types, []
+        for retry in waiting:
+            retry()
+
+    # Other ends
+
+    def _expired(self, call: PendingCall, seconds: float) -> None:
+        waiter, call.waiter = call.waiter, None
+        self.cancel_at_peer(call)
+        waiter.errback(exceeded(call.name, seconds, self._connection.peer))
+
+    def cancel_at_peer(self, call: PendingCall) -> None:
+        """Tells the peer that nobody waits for a call any more."""
+        connection = self._connection
+        if not connection.lost and connection.machine.pending.get(call.request_id) is call:
+            about = connection.remoteForName(ABOUT_NAME)
+            self.call_only(about, "cancel", (call.request_id,), {})
+
+    def lost_error(self, name: str, cause: BaseException | None) -> PBConnectionLost:
+        """Returns the error of a call that was pending when the connection ended."""
+        because = f": {cause}" if cause is not None else ""
+        peer = self._connection.peer
+        error = PBConnectionLost(
+            f"the connection to {peer} ended while {name}() was pending{because}"
+        )
+        error.__cause__ = cause
+        return error
+
+    def end(self, calls: tuple[PendingCall, ...], cause: Exception | None) -> None:
+        """Ends the calls that have no answer: the connection has ended."""
+        self.deadlines.clear()
+        for call in calls:
+            self._connection.calls.answered(call, "the connection ended")
+            if call.waiter is not None:
+                waiter, call.waiter = call.waiter, None
+                waiter.errback(self.lost_error(call.name, cause))
+
+
+class _Answer(Deferred[Any]):
+    """The answer of a call. When it is cancelled the peer is told, and what comes is dropped."""
+
+    __slots__ = ("_asking", "_pending")
+
+    def __init__(self, asking: Asking, call: PendingCall) -> None:
+        super().__init__()
+        self._asking = asking
+        self._pending = call
+
+    def _cancel(self, msg: Any | None) -> None:
+        self._pending.waiter = None
+        try:
+            self._asking.cancel_at_peer(self._pending)
+        except RuntimeError:  # the loop is closed, and the connection with it
+            log.debug("a cancelled call could not be told of", exc_info=True)
+        super()._cancel(msg)

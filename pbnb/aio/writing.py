@@ -1,0 +1,179 @@
+"""When one connection writes: at once, at the end of a turn, or when its peer has read.
+
+Messages are joined and written once in a turn of the loop. A peer that is kept waiting for a whole
+turn idles, though: a long burst is written in pieces, and a call that no other waits beside at
+once. Parts of large messages go out in between, as fast as the transport takes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable
+from typing import Protocol
+
+from ..protocol.broker import Broker
+from .flow import Flow
+
+__all__ = ["BURST", "Writing"]
+
+# Messages after which a burst is written.
+BURST = 24
+
+# Parts of large messages that are written in one turn of the loop.
+_PIECES = 8
+
+# On these Pythons writelines() does not tell that the buffer is full (CVE-2024-12254).
+_NEVER_FULL = sys.version_info[:2] in ((3, 12), (3, 13)) and sys.version_info < (
+    (3, 12, 9) if sys.version_info < (3, 13) else (3, 13, 2)
+)
+
+
+class Host(Protocol):
+    """What writing asks of its connection."""
+
+    lost: bool
+
+    def left_behind(self) -> Exception:
+        """Ends the connection, whose loop is closed; returns the error of who calls."""
+
+
+class Writing:
+    """What one connection writes.
+
+    Args:
+        host: The connection.
+        machine: Holds what is to be written.
+        flow: Holds back what the peer does not read.
+
+    Attributes:
+        bytes_sent: How many bytes have gone.
+        full: Whether the transport has more than it wants.
+    """
+
+    __slots__ = (
+        "_closing",
+        "_flow",
+        "_host",
+        "_loop",
+        "_machine",
+        "_paced",
+        "_pumping",
+        "_soon",
+        "_transport",
+        "bytes_sent",
+        "full",
+    )
+
+    _loop: asyncio.AbstractEventLoop
+    _transport: asyncio.Transport
+
+    def __init__(self, host: Host, machine: Broker, flow: Flow) -> None:
+        self.bytes_sent = 0
+        self.full = False
+        self._host = host
+        self._machine = machine
+        self._flow = flow
+        self._soon = self._pumping = self._closing = False
+        self._paced: list[Callable[[], bool]] = []
+
+    def begin(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        """Begins to write, to a transport."""
+        self._transport = transport
+        self._loop = loop
+
+    def soon(self) -> None:
+        """Sees to it that what is queued goes out."""
+        machine = self._machine
+        # A call that no other waits beside is written at once: there is nothing to join it with.
+        if machine.queued >= BURST or len(machine.pending) == 1:
+            self.now()
+        elif not self._soon:
+            self._soon = True
+            try:
+                self._loop.call_soon(self._turn)
+            except RuntimeError:
+                raise self._host.left_behind() from None
+
+    def _turn(self) -> None:
+        self._soon = False
+        self.now()
+
+    def now(self) -> None:
+        """Writes what is queued."""
+        machine = self._machine
+        if machine.queued and not (self._host.lost or self._closing):
+            buffers = machine.data_to_send()
+            # One message is the usual case, and needs neither a loop nor a list.
+            if len(buffers) == 1:
+                self.bytes_sent += len(buffers[0])
+                self._transport.write(buffers[0])
+            else:
+                self.bytes_sent += sum(map(len, buffers))
+                if _NEVER_FULL:
+                    self._transport.write(b"".join(buffers))
+                else:
+                    self._transport.writelines(buffers)
+            if self.full:
+                self._flow.wrote(self._transport.get_write_buffer_size())
+        if machine.sending and not (self._pumping or self.full or self._host.lost):
+            self._pump()
+
+    def _pump(self) -> None:
+        """Writes parts of large messages, as many as the transport takes, and a few at a time."""
+        self._pumping = False
+        machine, left = self._machine, _PIECES
+        while left and machine.sending and not (self.full or self._host.lost):
+            for part in machine.more_to_send():
+                # One by one: on Python 3.11 writelines() joins them first.
+                self._transport.write(part)
+                self.bytes_sent += len(part)
+            left -= 1
+        if not machine.sending:
+            if self._closing:
+                self._close()
+        elif not (self.full or self._host.lost):
+            self._pumping = True
+            self._loop.call_soon(self._pump)
+
+    def pause(self) -> None:
+        """Holds what is paced: the peer reads too slowly."""
+        self.full = True
+
+    def resume(self) -> None:
+        """Lets what is paced go on, or end with the connection."""
+        self.full = False
+        if self._machine.sending and not (self._pumping or self._host.lost):
+            self._pump()
+        self._flow.resume()
+
+    def resume_paced(self) -> None:
+        """Lets the steps go on that `run_paced` has stopped."""
+        paced, self._paced = self._paced, []
+        for step in paced:
+            self._loop.call_soon(self.run_paced, step)
+
+    def run_paced(self, step: Callable[[], bool]) -> None:
+        """Runs a step again and again, as fast as the peer reads, until it returns False.
+
+        Args:
+            step: Sends something, and returns whether there is more to come.
+        """
+        # What the step before this one has said may be what fills the buffer.
+        self.now()
+        if self.full and not self._host.lost:
+            self._paced.append(step)
+        elif step():
+            self._loop.call_soon(self.run_paced, step)
+
+    def end(self) -> None:
+        """Ends the connection when everything is written; nothing more is."""
+        self.now()
+        self._closing = True
+        if not self._machine.sending:
+            self._close()
+
+    def _close(self) -> None:
+        # Under TLS, closing twice would cut off what was still to be written.
+        if not self._transport.is_closing():
+            self._transport.close()

@@ -1,0 +1,149 @@
+"""The calls of this side: how they are made, in any thread, and how each of them ends."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import pbnb as pb
+from tests.support.serving import Desk, Thing, served, tables, until
+
+
+def test_calls_in_both_directions_and_counts_back_to_zero() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            (far,) = server.connections
+            thing = await ref.callRemote("thing")
+            assert await thing.callRemote("twice", 21) == 42
+            assert await ref.callRemote("relay", Thing(), 4) == 8
+            mine = Thing()
+            assert await ref.callRemote("echo", mine) is mine
+            assert await ref.callRemote("echo", thing) is thing
+            del thing, mine
+            await until(lambda: not tables(far, ref.broker))
+
+    asyncio.run(main())
+
+
+def test_many_calls_in_flight_are_answered_in_order() -> None:
+    async def main() -> list[int]:
+        async with served(Desk()) as (_, ref):
+            return await asyncio.gather(*(ref.callRemote("echo", n) for n in range(1000)))
+
+    assert asyncio.run(main()) == list(range(1000))
+
+
+def test_a_call_without_an_answer_leaves_nothing_pending() -> None:
+    desk = Desk()
+
+    async def main() -> None:
+        async with served(desk) as (_, ref):
+            assert ref.remote_only("note", 1) is None
+            ref.remoteMethod("note")(2)
+            await until(lambda: desk.notes == [1, 2] and not ref.broker.machine.pending)
+
+    asyncio.run(main())
+
+
+def test_an_argument_that_cannot_be_sent_fails_the_deferred() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            for value in (object(), 2**500, -(2**450)):
+                deferred = ref.callRemote("echo", value)
+                with pytest.raises((pb.InsecureJelly, pb.BananaError)):
+                    await deferred
+            with pytest.raises(pb.InsecureJelly):
+                ref.remote_only("echo", object())
+            assert not tables(ref.broker)
+            assert await ref.callRemote("echo", 1) == 1
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("option", ["pbanswer", "pbcallback", "pberrback"])
+def test_the_options_that_pb_once_took_say_what_replaces_them(option: str) -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            with pytest.raises(TypeError, match="remote_only"):
+                ref.callRemote("echo", 1, **{option: False})
+
+    asyncio.run(main())
+
+
+def test_what_was_let_go_before_a_call_is_let_go_there_before_it() -> None:
+    class Counting(Desk):
+        def rootObject(self, broker: Any) -> Any:
+            self.broker = broker
+            return self
+
+        def remote_lent(self) -> int:
+            return len(list(self.broker.machine.refs.lent()))
+
+    async def main() -> None:
+        async with served(Counting()) as (_, ref):
+            thing = await ref.callRemote("thing")
+            assert await ref.callRemote("lent") == 1
+            del thing
+            assert await ref.callRemote("lent") == 0  # without a turn of the loop in between
+
+    asyncio.run(main())
+
+
+# Threads
+
+
+def test_calls_may_be_made_from_any_thread() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+
+            def work() -> list[Any]:
+                async def calls() -> list[Any]:
+                    found = [await ref.callRemote("echo", n) for n in range(20)]
+                    with pytest.raises(pb.InsecureJelly):
+                        await ref.callRemote("echo", object())
+                    return found
+
+                return asyncio.run(calls())
+
+            results = await asyncio.gather(*(asyncio.to_thread(work) for _ in range(4)))
+            assert results == [list(range(20))] * 4
+
+    asyncio.run(main())
+
+
+def test_a_call_that_is_cancelled_is_forgotten_and_the_connection_goes_on() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(ref.callRemote("never"), 0.01)
+            deferred = ref.callRemote("echo", 1)
+            deferred.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await deferred
+            assert await ref.callRemote("echo", 2) == 2
+            assert not ref.broker.machine.pending  # never was cancelled there too
+
+    asyncio.run(main())
+
+
+# The end
+
+
+def test_every_pending_call_fails_when_the_connection_ends() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (server, ref):
+            calls = [ref.callRemote("never") for _ in range(3)]
+            await ref.callRemote("echo", 1)
+            server.connections[0].abort()
+            for call in calls:
+                with pytest.raises(pb.PBConnectionLost, match=r"never\(\) was pending"):
+                    await call
+            assert not tables(ref.broker)
+            with pytest.raises(pb.DeadReferenceError, match="Stale"):
+                ref.callRemote("echo", 1)
+            with pytest.raises(pb.DeadReferenceError):
+                ref.remote_only("echo", 1)
+
+    asyncio.run(main())
