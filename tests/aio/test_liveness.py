@@ -74,8 +74,8 @@ def test_a_peer_that_never_logs_in_is_hung_up_on(caplog: pytest.LogCaptureFixtur
 def test_who_opened_or_logged_in_may_be_silent() -> None:
     async def main() -> None:
         for anonymous in (True, False):
-            async with await pb.serve(Desk(), anonymous=anonymous, limits=QUICK) as server:
-                ref = await pb.connect(server.address, token=server.token, limits=QUICK)
+            async with await pb.serve(Desk(), anonymous=anonymous, limits=pb.Limits()) as server:
+                ref = await pb.connect(server.address, token=server.token, limits=pb.Limits())
                 (far,) = server.connections
                 assert await ref.callRemote("echo", 1) == 1
                 assert far.liveness._opening is None
