@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -247,6 +248,23 @@ def test_a_callback_for_the_end_runs_where_it_was_given() -> None:
         server.notifyOnClose(lambda closed: seen.append(threading.current_thread().name))
         await until(lambda: len(seen) == 2)
         assert set(seen) == {threading.current_thread().name}
+
+    asyncio.run(main())
+
+
+def test_guests_of_a_thread_are_invited_and_revoked_from_here(tmp_path: Path) -> None:
+    async def main() -> None:
+        for where in ({"host": "0.0.0.0"}, {"path": str(tmp_path / "socket"), "anonymous": False}):
+            async with await pb.serve(Desk(), thread=True, **where) as server:
+                line = server.invite("alice").reveal()
+                ref = await pb.connect(line)
+                assert await ref.callRemote("where") == "pbnb serves Desk"
+                call = ref.callRemote("never")
+                server.revoke("alice")
+                with pytest.raises(pb.PBConnectionLost):
+                    await call
+                with pytest.raises(pb.UnauthorizedLogin):
+                    await pb.connect(line)
 
     asyncio.run(main())
 
