@@ -26,6 +26,7 @@ from .aio.deferred import Deferred
 from .aio.keeping import KeptReference, keep
 from .aio.paging import CallbackPageCollector, FilePager, Pager, StringPager, getAllPages
 from .aio.server import PBServerFactory, Server, serve
+from .aio.streams import Stream
 from .aio.util import LocalAsRemote, LocalAsyncForwarder, LocalMethod
 from .cred import (
     AllowAnonymousAccess,
@@ -136,6 +137,7 @@ __all__ = [
     "SecurityOptions",
     "Serializable",
     "Server",
+    "Stream",
     "StringPager",
     "Unauthorized",
     "UnauthorizedLogin",

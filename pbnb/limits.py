@@ -40,6 +40,7 @@ class Limits:
             a serial object. A call beyond them is refused with `PeerBusy`.
         queue_seconds: Longest wait behind the calls that run, before a call is refused in the
             same way. Methods that call each other deeper than ``running_calls`` end by it.
+        streams: Generators of this side's that the peer reads at one time, or could.
         write_bytes: Bytes that wait for the peer to read them. Above them calls of this side's
             are held back, and no more calls of the peer's are read.
         connections: Connections of one server, and never more than three quarters of the files
@@ -72,6 +73,7 @@ class Limits:
     running_calls: int = 1024
     queued_calls: int = 1024
     queue_seconds: float = 60.0
+    streams: int = 64
     write_bytes: int = 16 * 1024 * 1024
     connections: int = 500
     logged_lines: int = 60
@@ -114,5 +116,6 @@ def _before_login(limits: Limits) -> Limits:
         references=min(limits.references, 8),
         running_calls=min(limits.running_calls, 4),
         queued_calls=min(limits.queued_calls, 4),
+        streams=0,
         write_bytes=min(limits.write_bytes, 64 * 1024),
     )

@@ -28,6 +28,7 @@ PUBLIC = {
     *("UsernamePassword", "Anonymous", "Invitation"),
     # long values, and objects of this process in a reference's place
     *("Pager", "StringPager", "FilePager", "CallbackPageCollector", "getAllPages"),
+    *("Stream",),
     *("LocalAsRemote", "LocalMethod", "LocalAsyncForwarder"),
     # results
     *("Deferred", "Failure", "CopiedFailure"),

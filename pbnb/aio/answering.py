@@ -17,6 +17,7 @@ from ..jelly.extras import PeerNotAsked
 from ..protocol.events import CallReceived, ObjectReleased
 from .calls import reason, user_of
 from .dispatch import run_call
+from .streams import LentStream, lend
 from .turns import Running
 from .writing import BURST
 
@@ -78,6 +79,10 @@ class Answering:
         if context is None:
             return run_call(self, call)
         return context.run(run_call, self, call)
+
+    def lend(self, generator: object) -> LentStream:
+        """Returns a generator as something that the peer can read."""
+        return lend(self._connection, generator)
 
     def reply(self, call: CallReceived, value: object) -> None:
         """Answers a call with what its method returned."""

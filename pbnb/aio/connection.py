@@ -54,6 +54,7 @@ from .flow import Flow
 from .here import Here
 from .liveness import Liveness, unread
 from .logged import Warnings
+from .streams import Stream
 from .threads import await_in, running_loop, tell
 from .turns import Turns
 from .watching import Watcher, Watchers
@@ -317,6 +318,12 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         """
         __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         self.asking.call_only(ref, name, args, kw)
+
+    def stream(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Stream:
+        """Returns what a method yields, for ``async for``."""
+        return Stream(ref, name, args, kw)
 
     def watch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
         """Runs ``callback(ref)`` when the connection ends; at once where it has ended."""

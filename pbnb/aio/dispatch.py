@@ -10,10 +10,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
 from ..cred import Session
-from ..errors import Error, NoSuchMethod, UnauthorizedLogin
+from ..errors import Error, NoSuchMethod, PeerBusy, UnauthorizedLogin
 from ..failure import CopiedFailure, Failure
 from ..protocol.events import CallReceived
 from .deferred import Deferred
+from .streams import GENERATORS
 from .turns import Running
 
 __all__ = ["Replies", "run_call"]
@@ -39,6 +40,9 @@ class Replies(Protocol):
 
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with a failure."""
+
+    def lend(self, generator: object) -> object:
+        """Returns a generator as something that the peer can read."""
 
     def keep_task(self, task: asyncio.Future[Any], call: CallReceived | None = None) -> None:
         """Holds a task until it is done."""
@@ -154,6 +158,12 @@ def _succeeded(connection: Replies, call: CallReceived, value: object) -> None:
     elif isinstance(value, Session):
         connection.begin_session(call, value)
     elif call.wants_answer:
+        if type(value) in GENERATORS:
+            try:
+                value = connection.lend(value)
+            except PeerBusy as error:
+                connection.reply_failure(call, Failure(error))
+                return
         connection.reply(call, value)
 
 

@@ -40,6 +40,7 @@ from .connection import Connection
 from .deadlines import exceeded, seconds_for
 from .deferred import Deferred, maybeDeferred
 from .kept_calls import KeptCall
+from .streams import Stream
 from .threads import await_in, call_in, tell
 
 __all__ = ["Keeper", "KeptReference", "keep", "keeper_of", "on_wait"]
@@ -304,6 +305,12 @@ class Keeper:
         if current is None:
             raise DeadReferenceError(f"there is no connection to {self.peer}: {self.state()}")
         current.broker.call_only(current, name, args, kw)
+
+    def stream(
+        self, ref: KeptReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Stream:
+        """Returns what a method yields, for ``async for``, over the connection it begins with."""
+        return Stream(ref, name, args, kw)
 
     def watch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
         """Runs ``callback(ref)`` each time that a connection ends."""

@@ -24,6 +24,11 @@ class Peer(Protocol):
     ) -> None:
         """Sends a call that is not answered."""
 
+    def stream(
+        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
+    ) -> Any:
+        """Returns what a method yields, for ``async for``."""
+
     def watch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
         """Runs ``callback(ref)`` when the connection ends."""
 
@@ -87,6 +92,28 @@ class RemoteReference:
         """
         __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         self.broker.call_only(self, _text(_name), args, kw)
+
+    def stream(self, _name: str | bytes, /, *args: Any, **kw: Any) -> Any:
+        """Returns the items of a remote generator, for ``async for``.
+
+        ::
+
+            async for row in ref.stream("rows", "table"):
+                ...
+
+        The method is a generator, plain or async; or it returns a list, whose items come one by
+        one. It runs no more than 64 items ahead of the loop (``ref.stream(...).ahead(8)`` for
+        another number), and is stopped when the loop is left.
+
+        Args:
+            _name: The method's name, without the ``remote_`` it has at the peer.
+            *args: What the method is given.
+            **kw: Keyword arguments of the method.
+
+        Returns:
+            A `Stream`. The loop raises what the method raises, after the items before that.
+        """
+        return self.broker.stream(self, _text(_name), args, kw)
 
     def remoteMethod(self, name: str) -> RemoteMethod:
         """Returns one method of the object as something to call.

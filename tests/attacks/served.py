@@ -12,6 +12,7 @@ import gc
 import json
 import sys
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
@@ -98,6 +99,9 @@ class Gauge(pb.Root):
 
     def remote_lend(self) -> Thing:
         return Thing()
+
+    def remote_yield(self) -> Iterator[int]:
+        yield from range(10**9)
 
     async def remote_never(self) -> None:
         await asyncio.Event().wait()

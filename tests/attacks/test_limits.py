@@ -170,6 +170,18 @@ async def calls_that_wait_long(server: Victim) -> None:
     assert await raw.answers(499) == [b"error"] * 499
 
 
+@reaches("streams", 20, write_bytes=500_000)
+async def many_streams(server: Victim) -> None:
+    raw = await server.raw()
+    await raw.say(call(b"yield") * 1000)
+    assert await raw.answers(1000) == [b"answer"] * 20 + [b"error"] * 980
+    # All of them run, and far ahead of a reader that does not read.
+    for luid in range(1, 21):
+        await raw.say(call(b"begin", [b"remote", luid], 10**9, obj=luid))
+    raw.writer.transport.pause_reading()  # type: ignore[attr-defined]
+    assert await server.ref.callRemote("echo", 7) == 7
+
+
 @reaches("write_bytes", 500_000)
 async def answers_that_are_not_read(server: Victim) -> None:
     raws = []
