@@ -360,20 +360,9 @@ async def lists(server: Victim) -> None:
     assert await raw.answers(1) == [b"answer"]
 
 
-async def large_keys(server: Victim) -> None:
-    """200 calls in frames with 1,000 keys of one hash each"""
-    numbers = ((n * PRIME).to_bytes(10, "big") for n in range(9, 1009))
-    pairs = [msgspec.msgpack.encode(msgspec.msgpack.Ext(2, n)) + b"\0" for n in numbers]
-    head = msgspec.msgpack.encode([b"message", 1, b"root", "drop", 1, []])
-    body = b"\x97" + head[1:] + b"\xde" + len(pairs).to_bytes(2, "big") + b"".join(pairs)
-    raw = await server.raw(FRAMES, in_frames=True)
-    await raw.say(frame(body) * 200)
-    assert await raw.answers(200) == [b"error"] * 200
-
-
 FLOODS = [
     *(nothing, connections, garbage, calls, waiting, unread, strings, items, objects, promises),
-    *(decimals, hashes, depth, references, buffers, frames, lists, large_keys),
+    *(decimals, hashes, depth, references, buffers, frames, lists),
 ]
 
 
