@@ -41,6 +41,7 @@ from .blocking import kernel_loop, run, wait
 from .busy import BusyLines, Heartbeat
 from .completion import Completion
 from .destination import Place, address_of, targets
+from .displays import Displays
 from .interrupts import InterruptWaker
 from .inviting import Inviter
 from .journal import Journal
@@ -108,6 +109,7 @@ class PBMagics(Magics):
             shell, _OWNER, (*self.plans, "pb_peer"), quiet=["pb_serve"], cell_names=["pb_peer"]
         )
         self._busy_lines = BusyLines(shell, self._all_connections)
+        self._displays = Displays(shell)
         self._heartbeat = Heartbeat(kernel_loop(shell), self._beating_servers)
         self._journal = Journal()
         self._waits = WaitLines(shell)
@@ -132,6 +134,7 @@ class PBMagics(Magics):
         self._journal.install()
         self._waits.install()
         self._busy_lines.install()
+        self._displays.install()
         if hasattr(self.ipython, "kernel"):
             self._heartbeat.install(self.ipython.events)
 
@@ -144,6 +147,7 @@ class PBMagics(Magics):
             asyncio.run_coroutine_threadsafe(self.servings.stop_all(), loop)
         else:
             loop.run_until_complete(self.servings.stop_all())
+        self._displays.uninstall()
         self._busy_lines.uninstall()
         self._heartbeat.uninstall(self.ipython.events)
         self._journal.uninstall()
