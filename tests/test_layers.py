@@ -58,6 +58,8 @@ LATE = {
     ("pbnb/notebook/magics.py", "_log_widget"),
     # cryptography is slow to import, and most connections are not encrypted.
     ("pbnb/aio/tls.py", "_keys"),
+    # Imported when something of it was received, where it is installed at all.
+    ("pbnb/jelly/arrays.py", "_numpy"),
     # Windows has no locks of this kind, and no Unix sockets to lock for.
     ("pbnb/aio/unix.py", "_locked"),
     ("pbnb/__init__.py", "show"),

@@ -36,6 +36,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InsecureJelly
 from ..flavors import Referenceable
 from ..wire.banana import Tree
+from .arrays import ARRAY_READERS, numpy_jellier
+from .tagging import Foreign, PeerNotAsked, malformed, tagged
 
 if TYPE_CHECKING:
     from .jelly import Jellier
@@ -49,6 +51,7 @@ __all__ = [
     "EXTRA_TYPES",
     "PeerNotAsked",
     "fill_bytearray",
+    "foreign",
     "jelly_aware",
     "types_in",
 ]
@@ -57,10 +60,6 @@ ABOUT_NAME = b"pbnb"
 
 _LONGEST_PATH = 32 * 1024  # bytes; no system has longer ones
 _MOST_TYPES = 1000
-
-
-class PeerNotAsked(InsecureJelly):
-    """It is not known yet whether the peer reads a type that PB never had."""
 
 
 class About(Referenceable):
@@ -78,33 +77,21 @@ def types_in(answer: Any) -> frozenset[bytes]:
     return frozenset(each for each in answer if type(each) is bytes) & EXTRA_TYPES
 
 
-def _tagged(jellier: Jellier, tag: bytes, state: Tree) -> list[Tree]:
-    known = jellier.peer_types
-    if known is None:
-        raise PeerNotAsked(f"it is not known whether the peer reads {tag.decode()}")
-    if tag not in known:
-        raise InsecureJelly(
-            f"a value of the type {tag.decode()} is not sent: this peer speaks plain Perspective "
-            "Broker, which has no such type"
-        )
-    return [tag, state]
-
-
 def _complex(jellier: Jellier, obj: complex) -> Tree:
-    return _tagged(jellier, b"pbnb.complex", [b"tuple", obj.real, obj.imag])
+    return tagged(jellier, b"pbnb.complex", [b"tuple", obj.real, obj.imag])
 
 
 def _range(jellier: Jellier, obj: range) -> Tree:
-    return _tagged(jellier, b"pbnb.range", [b"tuple", obj.start, obj.stop, obj.step])
+    return tagged(jellier, b"pbnb.range", [b"tuple", obj.start, obj.stop, obj.step])
 
 
 def _uuid(jellier: Jellier, obj: uuid.UUID) -> Tree:
-    return _tagged(jellier, b"pbnb.UUID", obj.bytes)
+    return tagged(jellier, b"pbnb.UUID", obj.bytes)
 
 
 def fill_bytearray(jellier: Jellier, obj: bytearray, node: list[Tree]) -> None:
     """Fills in the expression of a bytearray."""
-    node.extend(_tagged(jellier, b"pbnb.bytearray", bytes(obj)))
+    node.extend(tagged(jellier, b"pbnb.bytearray", bytes(obj)))
 
 
 def jelly_aware(jellier: Jellier, obj: datetime.datetime | datetime.time) -> Tree:
@@ -115,7 +102,7 @@ def jelly_aware(jellier: Jellier, obj: datetime.datetime | datetime.time) -> Tre
             "or drop its zone"
         )
     kind = b"pbnb.datetime" if isinstance(obj, datetime.datetime) else b"pbnb.time"
-    return _tagged(jellier, kind, obj.isoformat().encode("ascii"))
+    return tagged(jellier, kind, obj.isoformat().encode("ascii"))
 
 
 # Names of files are bytes on POSIX and 16-bit units on Windows. Both can hold what is no text,
@@ -136,22 +123,16 @@ _PATHS: dict[bytes, tuple[type[pathlib.PurePath], str]] = {
 
 def _path(jellier: Jellier, obj: pathlib.PurePath) -> Tree:
     tag = f"pbnb.{type(obj).__name__}".encode()
-    return _tagged(jellier, tag, str(obj).encode("utf-8", _PATHS[tag][1]))
+    return tagged(jellier, tag, str(obj).encode("utf-8", _PATHS[tag][1]))
 
 
 # Readers
 
 
-def _malformed(tree: list[Tree], why: object) -> InsecureJelly:
-    tag = tree[0]
-    assert isinstance(tag, bytes)
-    return InsecureJelly(f"malformed {tag.decode()}: {why}")
-
-
 def _bytes(tree: list[Tree], most: int) -> bytes:
     state = tree[1] if len(tree) == 2 else None
     if type(state) is not bytes or len(state) > most:
-        raise _malformed(tree, f"its state is at most {most} bytes")
+        raise malformed(tree, f"its state is at most {most} bytes")
     return state
 
 
@@ -163,7 +144,7 @@ def _numbers(tree: list[Tree], kind: type, count: int) -> Any:
         or state[0] != b"tuple"
         or any(type(part) is not kind for part in state[1:])
     ):
-        raise _malformed(tree, f"its state is a tuple of {count} numbers")
+        raise malformed(tree, f"its state is a tuple of {count} numbers")
     return state[1:]
 
 
@@ -174,33 +155,33 @@ def _read_complex(u: Unjellier, tree: list[Tree], promise: Promise | None) -> co
 def _read_range(u: Unjellier, tree: list[Tree], promise: Promise | None) -> range:
     start, stop, step = _numbers(tree, int, 3)
     if step == 0:
-        raise _malformed(tree, "a step of zero")
+        raise malformed(tree, "a step of zero")
     return range(start, stop, step)
 
 
 def _read_bytearray(u: Unjellier, tree: list[Tree], promise: Promise | None) -> bytearray:
     state = tree[1] if len(tree) == 2 else None
     if type(state) is not bytes:
-        raise _malformed(tree, "its state is a byte string")
+        raise malformed(tree, "its state is a byte string")
     return bytearray(state)
 
 
 def _read_uuid(u: Unjellier, tree: list[Tree], promise: Promise | None) -> uuid.UUID:
     state = _bytes(tree, 16)
     if len(state) != 16:
-        raise _malformed(tree, f"16 bytes, not {len(state)}")
+        raise malformed(tree, f"16 bytes, not {len(state)}")
     return uuid.UUID(bytes=state)
 
 
 def _read_path(u: Unjellier, tree: list[Tree], promise: Promise | None) -> pathlib.PurePath:
     state = _bytes(tree, _LONGEST_PATH)
     if b"\0" in state:
-        raise _malformed(tree, "no path has a zero byte")
+        raise malformed(tree, "no path has a zero byte")
     cls, errors = _PATHS[tree[0]]  # type: ignore[index]
     try:
         return cls(state.decode("utf-8", errors))
     except UnicodeDecodeError as error:
-        raise _malformed(tree, error.reason) from None
+        raise malformed(tree, error.reason) from None
 
 
 # What isoformat() writes. fromisoformat() reads much more than that.
@@ -213,11 +194,11 @@ def _iso(pattern: bytes, make: Callable[[str], Any]) -> Callable[..., Any]:
     def read(u: Unjellier, tree: list[Tree], promise: Promise | None) -> Any:
         state = _bytes(tree, 64)
         if form.fullmatch(state) is None:
-            raise _malformed(tree, "not in the form of isoformat(), with an offset")
+            raise malformed(tree, "not in the form of isoformat(), with an offset")
         try:
             return make(state.decode("ascii"))
         except ValueError as error:
-            raise _malformed(tree, error) from None
+            raise malformed(tree, error) from None
 
     return read
 
@@ -234,6 +215,25 @@ EXTRA_ATOMS: dict[type, Callable[[Jellier, Any], Tree]] = {
     pathlib.WindowsPath: _path,
 }
 
+# By the package that a class comes from: whoever has an object of it has imported the package.
+_PACKAGES: dict[str, Callable[[type], Foreign | None]] = {
+    "numpy": numpy_jellier,
+}
+
+
+def foreign(kind: type) -> Foreign | None:
+    """Returns how objects of a class of another library are sent, or None.
+
+    Raises:
+        InsecureJelly: The library's class is known, and not sent.
+    """
+    for base in kind.__mro__:
+        find = _PACKAGES.get(base.__module__.partition(".")[0])
+        if find is not None:
+            return find(kind)
+    return None
+
+
 EXTRA_READERS: dict[bytes, Callable[[Unjellier, list[Tree], Promise | None], Any]] = {
     b"pbnb.complex": _read_complex,
     b"pbnb.bytearray": _read_bytearray,
@@ -242,6 +242,7 @@ EXTRA_READERS: dict[bytes, Callable[[Unjellier, list[Tree], Promise | None], Any
     b"pbnb.datetime": _iso(rb"\d{4}-\d\d-\d\dT" + _TIME, datetime.datetime.fromisoformat),
     b"pbnb.time": _iso(_TIME, datetime.time.fromisoformat),
     **dict.fromkeys(_PATHS, _read_path),
+    **ARRAY_READERS,
 }
 
 EXTRA_TYPES = frozenset(EXTRA_READERS)

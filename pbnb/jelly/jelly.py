@@ -49,7 +49,7 @@ from ..refs import Loan, RemoteReference
 from ..wire.banana import Tree
 from .code import jelly_class, jelly_function, jelly_method, jelly_module
 from .copies import fill_cacheable, fill_copyable, jelly_cacheable, jelly_remote_cache
-from .extras import EXTRA_ATOMS, EXTRA_TYPES, fill_bytearray, jelly_aware
+from .extras import EXTRA_ATOMS, EXTRA_TYPES, fill_bytearray, foreign, jelly_aware
 from .failures import FAILURE_TAG, failure_state
 from .instances import fill_instance, jelly_member
 from .security import SecurityOptions, Store, global_security
@@ -94,6 +94,8 @@ class Jellier:
         perspective: The avatar that the result is meant for.
         peer_types: Which types of `pbnb.jelly.extras` the peer reads; None where nobody has
             asked it yet.
+        limits: What the connection may carry.
+        carries_memory: Whether memory may stand in the expression, to travel beside it.
     """
 
     __slots__ = (
@@ -103,6 +105,8 @@ class Jellier:
         "_met",
         "_numbered",
         "_store",
+        "carries_memory",
+        "limits",
         "loan",
         "peer_types",
         "perspective",
@@ -118,7 +122,10 @@ class Jellier:
         *,
         peer_types: frozenset[bytes] | None = EXTRA_TYPES,
         store: Store | None = None,
+        carries_memory: bool = False,
     ) -> None:
+        self.limits = limits
+        self.carries_memory = carries_memory
         self.loan = loan
         self.security = security
         self.perspective = perspective
@@ -161,6 +168,10 @@ class Jellier:
                     break
             else:
                 container = fill_instance
+                if (other := foreign(kind)) is not None:
+                    if other.is_atom:
+                        return other.write(self, obj)  # type: ignore[no-any-return]
+                    container = other.write
         # Inline rather than a method of its own: every frame here is paid for at each level.
         met = self._met.get(id(obj))
         if met is not None:

@@ -421,7 +421,14 @@ class Broker:
         perspective: object,
         types: frozenset[bytes] | None = EXTRA_TYPES,
     ) -> Tree:
-        jellier = Jellier(loan, self.security, perspective, self.limits, peer_types=types)
+        jellier = Jellier(
+            loan,
+            self.security,
+            perspective,
+            self.limits,
+            peer_types=types,
+            carries_memory=self._wire.plain,
+        )
         return jellier.write(value)
 
     def _unjelly(

@@ -141,6 +141,14 @@ def nested(depth: int) -> Any:
     return tree
 
 
+def array(dtype: Any, *shape: int, order: bytes = b"C", memory: bytes = b"12345678") -> Any:
+    return [b"pbnb.ndarray", [b"list", dtype, order, [b"list", *shape], memory]]
+
+
+def column(dtype: bytes, offset: int, *more: Any) -> Any:
+    return [b"list", [b"unicode", b"a"], dtype, offset, *more]
+
+
 def dictionary(*keys: Any) -> list[Any]:
     return [b"dictionary", *([key, 0] for key in keys)]
 
@@ -270,7 +278,21 @@ CASES: list[tuple[int, str, bytes, str | bytes]] = [
     (41, "text that is overlong", call([b"unicode", b"\xc0\xaf"]), ERROR),
     (41, "text with a surrogate", call([b"unicode", b"\xed\xa0\x80"]), ERROR),
     (41, "text with NUL and controls", call([b"unicode", "\0\u202e\x1b[2J".encode()]), ANSWER),
-    (42, "an array of objects", call([b"pbnb.ndarray", [b"tuple", b"|O", 2**62]]), ERROR),
+    (42, "an array of objects", call(array(b"|O")), ERROR),
+    (42, "a structure with an object", call(array([b"list", 8, column(b"|O", 0)])), ERROR),
+    (42, "a structure with a title", call(array([b"list", 8, column(b"<f8", 0, b"t")])), ERROR),
+    (42, "fields that reach beyond it", call(array([b"list", 8, column(b"<f8", 1)])), ERROR),
+    (42, "a dtype in Python", call(array(b"{'names':['a'],'formats':['O']}")), ERROR),
+    (42, "shapes whose product overflows", call(array(b"<f8", 2**32, 2**32)), ERROR),
+    (42, "a negative shape", call(array(b"<f8", -1, -1)), ERROR),
+    (42, "items of no size", call(array(b"|V0", 2**61, memory=b"")), ERROR),
+    (42, "no items, in 2**61 rows", call(array(b"<f8", 2**61, 0, memory=b"")), ERROR),
+    (42, "more than its bytes", call(array(b"<f8", 2)), ERROR),
+    (42, "no byte order", call(array(b"f8", 1)), ERROR),
+    (42, "an order of another name", call(array(b"<f8", 1, order=b"K")), ERROR),
+    (42, "truth values that are neither", call(array(b"|b1", 8, memory=b"\xff" * 8)), ERROR),
+    (42, "text beyond Unicode", call(array(b"<U2", 1, memory=b"\xff" * 8)), ERROR),
+    (42, "a good one", call(array(b"<f8", 1)), ANSWER),
     (47, "a page is asked for", b"GET / HTTP/1.1\r\nHost: evil\r\n\r\n", CLOSED),
     (47, "a form", b"POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", CLOSED),
 ]

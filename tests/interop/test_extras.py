@@ -8,6 +8,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+import numpy as np
 import pytest
 
 import pbnb as pb
@@ -21,6 +22,8 @@ EXTRAS: dict[str, Any] = {
     "UUID": uuid.UUID(int=1),
     "PurePosixPath": pathlib.PurePosixPath("a"),
     "datetime": datetime(2026, 1, 1, tzinfo=UTC),
+    "ndarray": np.arange(3),
+    "scalar": np.float64(1.5),
 }
 
 

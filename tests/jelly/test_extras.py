@@ -218,7 +218,7 @@ def test_a_state_of_another_kind_is_refused(tag: bytes, state: Any) -> None:
         unjelly([tag, state])
 
 
-@pytest.mark.parametrize("tag", sorted(EXTRA_TYPES - GOOD.keys()))
+@pytest.mark.parametrize("tag", sorted(each for each in EXTRA_TYPES if each.endswith(b"Path")))
 @pytest.mark.parametrize("state", [5, b"x\0y", b"x" * 33_000, [b"unicode", b"x"], []])
 def test_a_path_of_another_kind_is_refused(tag: bytes, state: Any) -> None:
     with pytest.raises(InsecureJelly, match=f"malformed {tag.decode()}"):

@@ -94,7 +94,10 @@ class End:
 
     def output(self) -> bytes:
         self.broker.release_borrowed()
-        return b"".join(bytes(part) for part in self.broker.data_to_send())
+        parts = self.broker.data_to_send()
+        while self.broker.sending:
+            parts += self.broker.more_to_send()
+        return b"".join(bytes(part) for part in parts)
 
     def broken(self) -> Exception | None:
         """Returns what the other end did wrong, if it did."""
