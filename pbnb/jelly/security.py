@@ -24,7 +24,8 @@ _BASIC = frozenset(
     b"dereference dict dictionary list long long_int persistent reference tuple "
     b"unpersistable".split()
 )
-_PLAIN = frozenset((b"None", b"boolean", b"unicode", b"list", b"dictionary"))
+# The last one is what msgpack has of its own besides.
+_PLAIN = frozenset((b"None", b"boolean", b"unicode", b"list", b"dictionary", b"datetime"))
 _FLAVORS = frozenset((b"remote", b"local", b"cached", b"lcache"))
 _CODE = frozenset((b"class", b"module", b"function", b"method", b"instance"))
 _INSTANCE = ("instance", "class", "classobj", "module")

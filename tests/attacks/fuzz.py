@@ -34,7 +34,7 @@ from pbnb.cred import LoginRoot, Portal, Salts, Session
 from pbnb.cred import scram as proofs
 from pbnb.cred.challenge import respond
 from pbnb.failure import Failure
-from pbnb.jelly import jelly, unjelly
+from pbnb.jelly import SecurityOptions, jelly, unjelly
 from pbnb.protocol.broker import Broker
 from pbnb.protocol.events import AnswerReceived, CallReceived, ConnectionBroken, ErrorReceived
 from pbnb.refs import Refs, RemoteReference
@@ -71,6 +71,7 @@ def broker(
     listening: bool = True,
     root: Any = None,
     dialects: tuple[str, ...] = ("pb", "none"),
+    security: SecurityOptions | None = None,
 ) -> Broker:
     return Broker(
         Nobody(),  # type: ignore[arg-type]
@@ -79,6 +80,7 @@ def broker(
         guarded=guarded,
         limits=LIMITS,
         dialects=dialects,
+        security=security,
     )
 
 

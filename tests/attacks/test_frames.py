@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import struct
 import time
 from typing import Any
@@ -10,6 +11,8 @@ import msgspec
 import pytest
 
 import pbnb as pb
+from pbnb.jelly import SecurityOptions
+from pbnb.protocol.events import CallReceived, CallRefused
 from pbnb.wire.banana import NEED_DATA
 from pbnb.wire.frames import FrameDialect
 from tests.attacks.floods import FRAMES, call, frame, plain_call
@@ -183,6 +186,23 @@ def test_any_part_in_any_place_harms_nobody(message: list[Any]) -> None:
     for length in range(len(message) + 2):
         machine = broker(dialects=("pbnb1", "pb"))
         feed(machine, OPENED + frame(pack([*message, 1, 2][:length])))
+        end(machine)
+
+
+def test_a_time_of_msgpack_s_own_comes_in_only_where_times_do() -> None:
+    moment = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
+    said = OPENED + plain_call("echo", moment) + plain_call("echo", 7)
+    for names, events in (
+        (["None", "boolean", "unicode", "list", "dictionary", "datetime"], 0),
+        (["None", "boolean", "unicode", "list", "dictionary"], 1),
+    ):
+        security = SecurityOptions()
+        security.allowed.clear()
+        security.allowTypes(*names)
+        machine = broker(dialects=("pbnb1", "pb"), security=security)
+        machine.receive_data(said)
+        found = [type(event) for event in iter(machine.next_event, None)]
+        assert found.count(CallRefused) == events and found.count(CallReceived) == 2 - events
         end(machine)
 
 

@@ -314,6 +314,35 @@ def test_a_flood_at_the_usual_limits(flood: Flood) -> None:
     asyncio.run(main())
 
 
+def test_the_worst_of_messages_where_they_are_small() -> None:
+    """At a tenth of the usual items: each of these was made to be slow to read."""
+
+    async def worst(server: Victim) -> None:
+        waiting = [[b"tuple", [b"dereference", 1]]] * 15_000
+        trees: list[Any] = [
+            [b"list", *range(90_000)],
+            [b"list", *([2**440] * 90_000)],
+            [b"list", *([[b"list"]] * 45_000)],
+            [b"list", *([[b"decimal", 2**400, -5]] * 22_000)],
+            [b"list", *waiting, [b"reference", 1, [b"list"]]],
+            [b"set", *range(90_000)],
+            [b"dictionary", *([n, 0] for n in range(30_000))],
+        ]
+        for tree in trees:
+            await taken(server, call(b"drop", tree), times=1)
+        raw = await server.raw(floods.FRAMES, in_frames=True)
+        await raw.say(floods.plain_call("drop", [[]] * 90_000))
+        assert await raw.answer() == [b"answer", 1, None]
+
+    async def main() -> None:
+        async with victim(limits={"message_items": 100_000}) as server:
+            found = await server.measured(worst)
+            assert found["busy"] < BUSY, found
+            assert found["grown"] < 2 * GROWN, found
+
+    asyncio.run(main())
+
+
 def test_few_files_are_enough() -> None:
     """Without files left, neither a notebook nor asyncio would go on."""
 
