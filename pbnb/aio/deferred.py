@@ -139,8 +139,8 @@ class Deferred(Generic[T]):
         Raises:
             AlreadyCalledError: If there is a result already.
         """
-        if not (self.called or self._steps or self._stops or isinstance(value, _NO_VALUES)):
-            # The way of a call that is only awaited, in one go.
+        if not (isinstance(value, _NO_VALUES) or self.called or self._steps or self._stops):
+            # The way of a call that is only awaited, in one go: no other thread comes in between.
             self.called = self._settled = True
             self._result = value
             if self._waiters:
@@ -200,6 +200,7 @@ class Deferred(Generic[T]):
             self._fire(Failure(cancelled))
 
     def _fire(self, result: Any) -> None:
+        unhandled = _is_unhandled(result)
         if self.called:
             if self._swallow:
                 self._swallow = False
@@ -208,13 +209,13 @@ class Deferred(Generic[T]):
         # In this order: a thread that adds a callback at this moment finds the result. And with no
         # call between the question and the answer, so that of two threads one is the first.
         self._result = result
+        self._unhandled = unhandled
         self.called = True
-        self._set(result)
         self._run()
 
     def _set(self, result: Any) -> None:
         self._result = result
-        self._unhandled = isinstance(result, Failure) and not _is_cancellation(result)
+        self._unhandled = _is_unhandled(result)
 
     # Callbacks
 
@@ -387,9 +388,12 @@ class Deferred(Generic[T]):
 
     def _hand_over(self, target: Deferred[Any], ready: list[Deferred[Any]]) -> None:
         result = self._result
+        unhandled = _is_unhandled(result)
         self._unhandled = False
+        # As in _fire: what another thread waits for comes last.
         if target._waiting_for is self:
             target._result = result
+            target._unhandled = unhandled
             target._waiting_for = None
             target._stops -= 1
         elif target.called:
@@ -401,9 +405,9 @@ class Deferred(Generic[T]):
             return
         else:
             target._result = result
+            target._unhandled = unhandled
             target.called = True
             self._result = None
-        target._set(result)
         ready.append(target)
 
     def _resume(self, future: asyncio.Future[Any]) -> None:
@@ -631,6 +635,10 @@ _NO_VALUES = (Deferred, Failure)
 
 def _is_cancellation(result: object) -> bool:
     return isinstance(result, Failure) and isinstance(result.value, asyncio.CancelledError)
+
+
+def _is_unhandled(result: object) -> bool:
+    return isinstance(result, Failure) and not _is_cancellation(result)
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

@@ -1230,3 +1230,66 @@ def test_a_gather_of_deferreds_can_be_cancelled() -> None:
         assert all(each.cancelled() for each in waiting)
 
     asyncio.run(asyncio.wait_for(main(), 10))
+
+
+def in_another_thread(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function)
+    thread.start()
+    thread.join(10)
+
+
+class Interrupted(Deferred[Any]):
+    """Lets another thread in at the moment at which its result begins to count."""
+
+    __slots__ = ("meanwhile",)
+
+    def _run(self) -> None:
+        self._let_in()
+        super()._run()
+
+    def _set(self, result: Any) -> None:
+        self._let_in()
+        super()._set(result)
+
+    def _let_in(self) -> None:
+        meanwhile, self.meanwhile = getattr(self, "meanwhile", None), None
+        if meanwhile is not None:
+            in_another_thread(meanwhile)
+
+
+def test_a_callback_of_another_thread_finds_the_result_whole() -> None:
+    seen: list[Any] = []
+    deferred = Interrupted()
+    deferred.addCallback(lambda value: value)
+    deferred.meanwhile = lambda: deferred.addCallback(lambda value: seen.append(value) or "next")
+    deferred.callback(7)
+    # The callback has had its turn, and what it returned is what the chain came to.
+    assert (seen, deferred.result()) == ([7], "next")
+
+
+def test_a_callback_added_while_another_thread_runs_the_chain_has_its_turn() -> None:
+    seen: list[Any] = []
+    deferred: Deferred[int] = Deferred()
+
+    def first(value: int) -> int:
+        in_another_thread(lambda: deferred.addCallback(seen.append))
+        assert seen == []  # never in two threads at once
+        return value + 1
+
+    deferred.addCallback(first)
+    deferred.callback(1)
+    assert seen == [2]
+
+
+def test_a_result_that_another_thread_gives_while_the_chain_begins_to_wait_for_it() -> None:
+    class Early(Deferred[int]):
+        """Its result comes when it has just been found to have none."""
+
+        __slots__ = ()
+
+        def _append(self, step: Any) -> None:
+            in_another_thread(lambda: None if self.called else self.callback(5))
+            super()._append(step)
+
+    assert succeed(1).addCallback(lambda _: Early()).result() == 5
+    assert maybeDeferred(Early).result() == 5
