@@ -68,6 +68,9 @@ class Desk(pb.Root):
         finally:
             self.cancelled.set()
 
+    def remote_count(self, most: int) -> Iterator[int]:
+        yield from range(most)
+
     async def remote_call_back(self, other: pb.RemoteReference) -> Any:
         return await other.callRemote("where")
 
@@ -407,6 +410,23 @@ def test_pages_and_deadlines_of_pages_from_another_loop() -> None:
             await pages
 
     asked_elsewhere(test)
+
+
+def test_streams_are_read_in_another_loop_and_sent_by_another_thread() -> None:
+    async def test(desk: Desk, ref: pb.RemoteReference) -> None:
+        assert [item async for item in ref.stream("count", 500)] == [*range(500)]
+        async with ref.stream("count", 10**9) as stream:
+            assert [await anext(stream) for _ in range(100)] == [*range(100)]
+        await until(lambda: not ref.broker.machine.pending)
+
+    asked_elsewhere(test)
+
+    async def main() -> None:
+        desk = Desk()
+        async with served(desk, thread=True) as (_, ref):
+            await test(desk, ref)
+
+    asyncio.run(main())
 
 
 def test_the_end_is_told_where_it_was_asked_for() -> None:

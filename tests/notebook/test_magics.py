@@ -145,6 +145,28 @@ def test_shutting_down_removes_the_connection_file(
     assert not (tmp_path / "pbnb-foo.json").exists()
 
 
+def test_shutting_down_ends_a_thread_that_serves(
+    new_kernel: Callable[..., Kernel], tmp_path: Path
+) -> None:
+    kernel = new_kernel()
+    kernel.run("%load_ext pbnb\nserver = %pb_serve Echoer() --thread --name foo")
+    said = kernel.run("print(server.address, server.token)").stdout.split()
+
+    async def main() -> None:
+        ref = await pb.connect(said[0], token=said[1])
+        assert await ref.callRemote("echo", 1) == 1
+        # It is busy with calls when its kernel ends.
+        calls = [ref.callRemote("echo", each) for each in range(1000)]
+        kernel.shut_down()
+        found = await asyncio.gather(*calls, return_exceptions=True)
+        assert {type(each) for each in found} <= {int, pb.PBConnectionLost}
+
+    process = kernel.manager.provisioner.process  # type: ignore[union-attr, attr-defined]
+    asyncio.run(main())
+    assert process.returncode == 0
+    assert list(tmp_path.glob("pbnb-*")) == []
+
+
 def test_a_killed_kernel_leaves_its_name_free(
     new_kernel: Callable[..., Kernel], tmp_path: Path
 ) -> None:
