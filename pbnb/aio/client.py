@@ -228,6 +228,9 @@ async def connect(
             raise
         what = "answered" if connection is None else "finished opening the connection"
         text = f"{way.where} has not {what} within {timeout:g} s"
+        if connection is not None:
+            # The system has taken the connection, and the program has not looked at it.
+            text += ": its kernel may be busy"
         if connection is not None and way.tls is None and way.path is None:
             # Which waits for the client's first word, as the client of PB does for its own.
             text += "; if it serves with TLS, connect with its invitation"

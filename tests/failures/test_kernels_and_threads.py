@@ -100,7 +100,7 @@ in_a_thread = pytest.mark.parametrize("busy", ["--thread"], indirect=True)
 
 def test_who_connects_to_a_busy_kernel_waits_no_longer_than_he_wants(busy: Busy) -> None:
     async def test() -> None:
-        with pytest.raises(pb.ConnectTimeout):
+        with pytest.raises(pb.ConnectTimeout, match=r"within 0.2 s: its kernel may be busy"):
             await pb.connect(busy.address, timeout=0.2)
         busy.go_on()
         async with busy.connected() as ref:
