@@ -83,6 +83,8 @@ def test_taking_one_back_cuts_its_connections_and_no_others() -> None:
                 ("alice", 2),
                 ("bob", 1),
             ]
+            users = [seen.peer.user for seen in server.snapshot()]
+            assert sorted(users) == ["alice", "alice", "bob", OWNER]
             server.revoke("alice")
             with pytest.raises(pb.PBConnectionLost):
                 await pending

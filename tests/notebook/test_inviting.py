@@ -136,6 +136,14 @@ def test_what_needs_no_invitation(served: Kernel) -> None:
     served.run("%pb_serve desk --anonymous")
     assert served.run("%pb_invite").stdout == "nobody is invited\n"
     assert "nobody needs a token" in seen(served.attempt("%pb_invite alice"))
+    # Users of a portal need no token, and the key of its server all the same.
+    served.run(
+        "%pb_stop\nportal = pb.Portal(lambda name, mind: desk, [pb.PasswordChecker(ann='x')])\n"
+        "server = %pb_serve portal --host 0.0.0.0"
+    )
+    shown = served.run("%pb_invite --show").result
+    assert shown is not None
+    assert re.fullmatch(r"<Invitation pbnb:[\d.]+:\d+,key=.{8}…>", shown)
 
 
 def test_without_encryption_on_purpose(served: Kernel) -> None:
