@@ -23,9 +23,10 @@ from .aio.client import PBClientFactory, connect
 from .aio.connection import Connection
 from .aio.deadlines import deadline
 from .aio.deferred import Deferred
+from .aio.factory import PBServerFactory
 from .aio.keeping import KeptReference, keep
 from .aio.paging import CallbackPageCollector, FilePager, Pager, StringPager, getAllPages
-from .aio.server import PBServerFactory, Server, serve
+from .aio.server import Server, serve
 from .aio.streams import Stream
 from .aio.util import LocalAsRemote, LocalAsyncForwarder, LocalMethod
 from .cred import (

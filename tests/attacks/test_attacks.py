@@ -34,7 +34,7 @@ ELSEWHERE: dict[int, list[str]] = {
         "aio/test_liveness.py::test_a_peer_that_never_logs_in_is_hung_up_on",
     ],
     8: [
-        "aio/test_server.py::test_before_the_login_a_peer_may_only_send_little",
+        "aio/test_factory.py::test_before_the_login_a_peer_may_only_send_little",
         "protocol/test_broker.py::test_a_guarded_broker_is_tighter_until_the_peer_is_admitted",
         "test_limits.py::test_a_stranger_gets_less",
     ],
