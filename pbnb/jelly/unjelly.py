@@ -33,6 +33,8 @@ __all__ = ["Unjellier", "text_keys", "unjelly"]
 
 _LARGEST_EXPONENT = 10_000  # a Decimal of a few bytes may not become a million digits
 _NOTHING: Counter[int] = Counter()
+# Tuples within a cycle wait until its first is known. That takes ten times what others take.
+_MOST_UNKNOWN = 10_000
 
 
 def unjelly(
@@ -236,6 +238,10 @@ class Unjellier:
 
     def promise(self) -> Promise:
         """Returns a new promise, which must be kept before the whole expression is read."""
+        if self._unknown >= _MOST_UNKNOWN:
+            raise LimitExceeded(
+                f"the peer sent more than {_MOST_UNKNOWN} tuples that wait for one around them"
+            )
         self._unknown += 1
         return Promise()
 
