@@ -638,17 +638,17 @@ def chain(length: int) -> list[Any]:
 
 
 def test_a_long_chain_of_forward_dereferences_needs_no_stack() -> None:
-    made = unjelly(chain(9_000))[0]
+    made = unjelly(chain(4_000))[0]
     depth = 1
     while made:
         (made,) = made
         depth += 1
-    assert depth == 9_000
+    assert depth == 4_000
 
 
 def test_a_key_nested_too_deep_to_hash_is_refused() -> None:
     with pytest.raises(LimitExceeded):
-        unjelly([b"list", chain(9_000), [b"set", [b"dereference", 1]]])
+        unjelly([b"list", chain(4_000), [b"set", [b"dereference", 1]]])
 
 
 @pytest.mark.parametrize(
