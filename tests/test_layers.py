@@ -60,6 +60,8 @@ LATE = {
     ("pbnb/aio/tls.py", "_keys"),
     # Imported when something of it was received, where it is installed at all.
     ("pbnb/jelly/arrays.py", "_numpy"),
+    ("pbnb/jelly/images.py", "_pillow"),
+    ("pbnb/jelly/tables.py", "_imported"),
     # Windows has no locks of this kind, and no Unix sockets to lock for.
     ("pbnb/aio/unix.py", "_locked"),
     ("pbnb/__init__.py", "show"),

@@ -30,6 +30,7 @@ import os
 import pathlib
 import re
 import uuid
+from array import array
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +38,9 @@ from ..errors import InsecureJelly
 from ..flavors import Referenceable
 from ..wire.banana import Tree
 from .arrays import ARRAY_READERS, numpy_jellier
+from .buffers import ARRAY_OF_ITEMS, BUFFER_READERS, buffer_jellier
+from .images import IMAGE_READERS, image_jellier
+from .tables import TABLE_READERS, table_jellier
 from .tagging import Foreign, PeerNotAsked, malformed, tagged
 
 if TYPE_CHECKING:
@@ -218,20 +222,26 @@ EXTRA_ATOMS: dict[type, Callable[[Jellier, Any], Tree]] = {
 # By the package that a class comes from: whoever has an object of it has imported the package.
 _PACKAGES: dict[str, Callable[[type], Foreign | None]] = {
     "numpy": numpy_jellier,
+    "pyarrow": table_jellier,
+    "pandas": table_jellier,
+    "polars": table_jellier,
+    "PIL": image_jellier,
 }
 
 
-def foreign(kind: type) -> Foreign | None:
-    """Returns how objects of a class of another library are sent, or None.
+def foreign(obj: object) -> Foreign | None:
+    """Returns how an object of another library, or one that offers its memory, is sent, or None.
 
     Raises:
         InsecureJelly: The library's class is known, and not sent.
     """
-    for base in kind.__mro__:
+    if type(obj) is array:
+        return ARRAY_OF_ITEMS
+    for base in type(obj).__mro__:
         find = _PACKAGES.get(base.__module__.partition(".")[0])
-        if find is not None:
-            return find(kind)
-    return None
+        if find is not None and (found := find(type(obj))) is not None:
+            return found
+    return buffer_jellier(obj)
 
 
 EXTRA_READERS: dict[bytes, Callable[[Unjellier, list[Tree], Promise | None], Any]] = {
@@ -243,6 +253,9 @@ EXTRA_READERS: dict[bytes, Callable[[Unjellier, list[Tree], Promise | None], Any
     b"pbnb.time": _iso(_TIME, datetime.time.fromisoformat),
     **dict.fromkeys(_PATHS, _read_path),
     **ARRAY_READERS,
+    **BUFFER_READERS,
+    **IMAGE_READERS,
+    **TABLE_READERS,
 }
 
 EXTRA_TYPES = frozenset(EXTRA_READERS)

@@ -168,7 +168,7 @@ class Jellier:
                     break
             else:
                 container = fill_instance
-                if (other := foreign(kind)) is not None:
+                if not self.security.isClassAllowed(kind) and (other := foreign(obj)) is not None:
                     if other.is_atom:
                         return other.write(self, obj)  # type: ignore[no-any-return]
                     container = other.write

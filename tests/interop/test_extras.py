@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import pathlib
 import uuid
+from array import array
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from PIL import Image
 
 import pbnb as pb
 from tests.interop.peers import run_twisted, twisted_server
@@ -24,6 +27,10 @@ EXTRAS: dict[str, Any] = {
     "datetime": datetime(2026, 1, 1, tzinfo=UTC),
     "ndarray": np.arange(3),
     "scalar": np.float64(1.5),
+    "memoryview": memoryview(b"x"),
+    "array": array("i", [1]),
+    "arrow": pa.table({"a": [1]}),
+    "image": Image.new("L", (1, 1)),
 }
 
 

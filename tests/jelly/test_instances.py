@@ -449,7 +449,6 @@ Scalar.__module__ = "numpy"
         (iter([]), "send a list of its items"),
         (map(str, []), "send a list of its items"),
         ({}.keys(), "send a list of its items"),
-        (memoryview(b"x"), r"send bytes\(obj\)"),
         (io.BytesIO(b"x"), "send what it reads, or page through it with pb.FilePager"),
         (Scalar(1.5), "send the bytes or the list of its items"),
         (Subclass(), r"send dict\(obj\), or allow the class"),
