@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import pbnb as pb
+from pbnb.aio import inviting
 from pbnb.aio.inviting import seconds_of
 from pbnb.cred import OWNER, Invitation
 from tests.support.serving import until
@@ -125,11 +126,18 @@ def test_the_end_of_an_invitation_cuts_its_connections(caplog: pytest.LogCapture
     assert "the invitation alice has expired" in caplog.text
 
 
-def test_time_passes_by_itself() -> None:
+def test_time_passes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inviting, "_LOOK", 0.05)
+
     async def main() -> None:
         async with await pb.serve(Desk(), anonymous=False) as server:
-            ref = await pb.connect(server.invite("alice", expires=timedelta(seconds=1.5)))
+            ref = await pb.connect(server.invite("alice", expires=timedelta(hours=1)))
+            guests = server._factory.guests
+            assert guests is not None
+            now = guests.clock
+            guests.clock = lambda: now() + 3600
             await until(lambda: ref.broker.lost)
+            assert [row.name for row in server.invitations] == [OWNER]
 
     asyncio.run(main())
 

@@ -94,6 +94,6 @@ def test_connecting_without_tls_to_a_server_that_wants_it_says_what_to_do() -> N
     async def main() -> None:
         async with await pb.serve(pb.Root(), "0.0.0.0") as server:
             with pytest.raises(pb.ConnectTimeout, match="if it serves with TLS, connect with its"):
-                await pb.connect(f"127.0.0.1:{server.port}", token=server.token, timeout=0.3)
+                await pb.connect(f"127.0.0.1:{server.port}", token=server.token, timeout=1.5)
 
     asyncio.run(main())
