@@ -52,6 +52,11 @@ class Answering:
         self._sessions: dict[Hashable, list[Session]] = {}
 
     @property
+    def lost(self) -> bool:
+        """Whether the connection has ended."""
+        return self._connection.lost
+
+    @property
     def peer(self) -> str:
         """The peer's address."""
         return self._connection.peer
@@ -75,7 +80,8 @@ class Answering:
 
     def run(self, call: CallReceived) -> object | None:
         """Runs a method whose turn has come."""
-        context = self._connection.here.context_of(call.request_id)
+        here = self._connection.here
+        context = here.context_of(call.request_id) if here.other is not None else None
         if context is None:
             return run_call(self, call)
         return context.run(run_call, self, call)
@@ -140,6 +146,10 @@ class Answering:
     def schedule(self, callback: Callable[..., object], *args: Any) -> bool:
         """Runs a callback in the connection's loop, soon; returns False where that is closed."""
         return self._connection.schedule(callback, *args)
+
+    def call_later(self, seconds: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        """Runs a callback in the connection's loop, after some time."""
+        return self._connection.call_later(seconds, callback)
 
     # Sessions
 

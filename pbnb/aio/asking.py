@@ -59,11 +59,11 @@ class Asking:
             DeadReferenceError: The connection has ended.
         """
         __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
-        self.check(kw)
+        connection = self._connection
+        if kw or connection.lost or connection.machine.broken:
+            self.check(kw)
         seconds = seconds_for(ref.deadline, self.seconds)
-        return self._send(
-            name, partial(self._connection.machine.call, ref, name, args, kw), seconds
-        )
+        return self._send(name, partial(connection.machine.call, ref, name, args, kw), seconds)
 
     def call_cache(
         self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
@@ -114,8 +114,9 @@ class Asking:
         """
         connection = self._connection
         pending.waiter = waiter
-        pending.since = connection.time()
-        connection.here.called(pending.request_id)
+        pending.since = connection.loop.time()
+        if connection.here.other is not None:
+            connection.here.called(pending.request_id)
         self.calls_sent += 1
         if seconds != math.inf:
             self.deadlines.add(pending, seconds, connection.loop)
@@ -198,7 +199,8 @@ class Asking:
         connection, call = self._connection, event.call
         if connection.log is not None:
             connection.log.answered(call)
-        connection.here.answered(call.request_id)
+        if connection.here.other is not None:
+            connection.here.answered(call.request_id)
         waiter, call.waiter = call.waiter, None
         if waiter is not None:
             waiter.callback(event.value)

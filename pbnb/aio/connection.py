@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from ..errors import PBConnectionLost
-from ..failure import Failure, shown
+from ..failure import shown
 from ..flavors import Referenceable, Root
 from ..jelly.extras import ABOUT_NAME
 from ..jelly.security import SecurityOptions
@@ -118,7 +118,41 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         advice: What a user who calls through a dead reference is told besides.
     """
 
-    advice = ""
+    __slots__ = (
+        "__weakref__",
+        "_closed",
+        "_ended",
+        "_guarded",
+        "_in_place",
+        "_listening",
+        "_made",
+        "_opened",
+        "_reading_later",
+        "_root",
+        "_transport",
+        "_warnings",
+        "_watchers",
+        "advice",
+        "answering",
+        "asking",
+        "bytes_received",
+        "channel",
+        "error",
+        "flow",
+        "here",
+        "limits",
+        "liveness",
+        "log",
+        "loop",
+        "lost",
+        "machine",
+        "peer",
+        "releasing",
+        "since",
+        "thread",
+        "turns",
+        "writing",
+    )
 
     def __init__(
         self,
@@ -150,6 +184,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.limits = limits
         self.peer = "nobody yet"
         self.channel = ""
+        self.advice = ""
         self.lost = False
         self.error: Exception | None = None
         self.since = 0.0
@@ -159,7 +194,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.releasing = False
         self.asking = Asking(self, limits.call_seconds)
         self.answering = Answering(self)
-        self.turns = Turns(self, allowed)
+        self.turns = Turns(self.answering, allowed)
         self.flow = Flow(self, allowed)
         self.writing = Writing(self, self.machine, self.flow)
         self.liveness = Liveness(self, limits)
@@ -201,9 +236,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Returns where the next bytes are to be received; called by the event loop."""
-        room = self.machine.room()
-        self._in_place = room is not None
-        if room is not None:
+        self._in_place = False
+        if self.machine.wire.in_place and (room := self.machine.room()) is not None:
+            self._in_place = True
             return room
         try:
             scratch: memoryview = _scratch.view
@@ -229,10 +264,16 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
     def read_on(self) -> None:
         """Handles what was received and is not handled yet."""
         machine, flow, left = self.machine, self.flow, _EVENTS
+        called, answered = self.answering.received, self.asking.answered
         began = self.liveness.heard_at = self.loop.time()
         # One event at a time: a handler may run a nested loop, which comes back to this method.
         while not flow.holds_reading and (event := machine.next_event()) is not None:
-            _HANDLERS[type(event)](self, event)
+            if type(event) is CallReceived:
+                called(event)
+            elif type(event) is AnswerReceived:
+                answered(event)
+            else:
+                _HANDLERS[type(event)](self, event)
             left -= 1
             if not left:
                 if self.loop.time() - began > _SLICE:
@@ -555,14 +596,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.turns.limits = self.flow.limits = self.limits
         self.liveness.admitted()
 
-    def run(self, call: CallReceived) -> object | None:
-        """Runs a method whose turn has come."""
-        return self.answering.run(call)
-
-    def reply_failure(self, call: CallReceived, failure: Failure) -> None:
-        """Answers a call with why its method failed."""
-        self.answering.reply_failure(call, failure)
-
     def await_answer(self, pending: PendingCall, waiter: Deferred[Any], seconds: float) -> None:
         """Sees to it that a call which was just sent ends."""
         self.asking.await_answer(pending, waiter, seconds)
@@ -644,12 +677,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self._opened(self)
         self._watchers.opened()
 
-    def _on_call(self, event: CallReceived) -> None:
-        self.answering.received(event)
-
-    def _on_answer(self, event: AnswerReceived) -> None:
-        self.asking.answered(event)
-
     def _on_error(self, event: ErrorReceived) -> None:
         self.asking.failed(event)
 
@@ -677,8 +704,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
 _HANDLERS: dict[type, Callable[[Connection, Any], None]] = {
     Opened: Connection._on_opened,
-    CallReceived: Connection._on_call,
-    AnswerReceived: Connection._on_answer,
     ErrorReceived: Connection._on_error,
     CallRefused: Connection._on_refused,
     ObjectReleased: Connection._on_released,

@@ -84,6 +84,14 @@ class Deadlines:
         expired: Called with each call whose time is up.
     """
 
+    __slots__ = (
+        "_calls",
+        "_expired",
+        "_rings_at",
+        "_sweep_at",
+        "_timer",
+    )
+
     def __init__(self, expired: Callable[[PendingCall, float], object]) -> None:
         self._expired = expired
         self._calls: dict[int, tuple[float, float, PendingCall]] = {}

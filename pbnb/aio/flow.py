@@ -75,6 +75,14 @@ class Flow:
         holds_reading: Whether nothing more is read from the peer.
     """
 
+    __slots__ = (
+        "_held",
+        "_host",
+        "full",
+        "holds_reading",
+        "limits",
+    )
+
     def __init__(self, host: Host, limits: Limits) -> None:
         self.limits = limits
         self.full = False

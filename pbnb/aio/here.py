@@ -28,25 +28,28 @@ class Here:
     Args:
         own: The address of its socket.
         peer: The address of the other socket.
+
+    Attributes:
+        other: The other end, where it is in this process.
     """
 
-    __slots__ = ("__weakref__", "_contexts", "_key", "_other")
+    __slots__ = ("__weakref__", "_contexts", "_key", "other")
 
     def __init__(self, own: Any, peer: Any) -> None:
         self._key = (str(own), str(peer))
         self._contexts: dict[int, Context] = {}
-        self._other: Here | None = None
+        self.other: Here | None = None
         # Sockets without an address of their own cannot be told apart.
         if own and peer:
             _ends[self._key] = self
 
     def opened(self) -> None:
         """Looks for the other end; when a connection is open, both have been made."""
-        self._other = _ends.get(self._key[::-1])
+        self.other = _ends.get(self._key[::-1])
 
     def called(self, request_id: int) -> None:
         """Keeps the context of a call that was just sent, for the other end."""
-        if self._other is not None:
+        if self.other is not None:
             self._contexts[request_id] = copy_context()
 
     def answered(self, request_id: int) -> None:
@@ -56,13 +59,13 @@ class Here:
 
     def context_of(self, request_id: object) -> Context | None:
         """Returns the context in which a call was made that was received, where it is known."""
-        other = self._other
+        other = self.other
         if other is None or type(request_id) is not int or in_own_context.get():
             return None
         return other._contexts.get(request_id)
 
     def ended(self) -> None:
         """Forgets the other end, and all calls."""
-        self._other = None
+        self.other = None
         self._contexts.clear()
         _ends.pop(self._key, None)

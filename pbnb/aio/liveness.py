@@ -67,6 +67,18 @@ class Liveness:
         watching: Whether an answer is awaited, and the peer's silence counted.
     """
 
+    __slots__ = (
+        "_asked_at",
+        "_host",
+        "_limits",
+        "_opening",
+        "_socket",
+        "_timer",
+        "heard_at",
+        "newcomer",
+        "watching",
+    )
+
     def __init__(self, host: Host, limits: Limits) -> None:
         self.heard_at = 0.0
         self.newcomer = True

@@ -36,7 +36,9 @@ class Running(Protocol):
 class Host(Protocol):
     """What turns ask of their connection."""
 
-    lost: bool
+    @property
+    def lost(self) -> bool:
+        """Whether the connection has ended."""
 
     def run(self, call: CallReceived) -> object | None:
         """Runs a method; returns the key of `Turns.started`, or None where it has ended."""
@@ -83,6 +85,15 @@ class Turns:
         limits: What the peer may cost.
         running: The methods that run.
     """
+
+    __slots__ = (
+        "_host",
+        "_in_line",
+        "_lines",
+        "_queue",
+        "limits",
+        "running",
+    )
 
     def __init__(self, host: Host, limits: Limits) -> None:
         self.limits = limits

@@ -116,20 +116,20 @@ class Writing:
                     self._transport.writelines(buffers)
             if self.full:
                 self._flow.wrote(self._transport.get_write_buffer_size())
-        if machine.sending and not (self._pumping or self.full or self._host.lost):
+        if machine.wire.sending and not (self._pumping or self.full or self._host.lost):
             self._pump()
 
     def _pump(self) -> None:
         """Writes parts of large messages, as many as the transport takes, and a few at a time."""
         self._pumping = False
-        machine, left = self._machine, _PIECES
-        while left and machine.sending and not (self.full or self._host.lost):
-            for part in machine.more_to_send():
+        wire, left = self._machine.wire, _PIECES
+        while left and wire.sending and not (self.full or self._host.lost):
+            for part in wire.pieces():
                 # One by one: on Python 3.11 writelines() joins them first.
                 self._transport.write(part)
                 self.bytes_sent += len(part)
             left -= 1
-        if not machine.sending:
+        if not wire.sending:
             if self._closing:
                 self._close()
         elif not (self.full or self._host.lost):
@@ -143,7 +143,7 @@ class Writing:
     def resume(self) -> None:
         """Lets what is paced go on, or end with the connection."""
         self.full = False
-        if self._machine.sending and not (self._pumping or self._host.lost):
+        if self._machine.wire.sending and not (self._pumping or self._host.lost):
             self._pump()
         self._flow.resume()
 
@@ -170,7 +170,7 @@ class Writing:
         """Ends the connection when everything is written; nothing more is."""
         self.now()
         self._closing = True
-        if not self._machine.sending:
+        if not self._machine.wire.sending:
             self._close()
 
     def _close(self) -> None:

@@ -97,9 +97,32 @@ class Broker:
         refs: The tables of what is lent and borrowed.
         pending: The calls that wait for an answer, by their request numbers.
         dialect: The name of the dialect that was agreed on, or None before.
+        wire: The dialect that is spoken now. It knows of parts of large messages that are to be
+            written when what is queued was, and where the next bytes are wanted.
         broken: Whether the peer broke the protocol, so that nothing more can be read.
         peer_types: Which types of `pbnb.jelly.extras` the peer reads; None until it was asked.
     """
+
+    __slots__ = (
+        "__weakref__",
+        "_allowed",
+        "_handshake",
+        "_last_request",
+        "_out",
+        "_plain",
+        "_reads_plain",
+        "_released",
+        "_unsafe_tracebacks",
+        "broken",
+        "closed",
+        "dialect",
+        "limits",
+        "peer_types",
+        "pending",
+        "refs",
+        "security",
+        "wire",
+    )
 
     def __init__(
         self,
@@ -127,12 +150,12 @@ class Broker:
         self._last_request = 0
         self._released: list[object] = []
         self._out: list[Any] = []
-        self._wire: Dialect
         # Whether plain values are written, and read, as they are.
         self._plain = self._reads_plain = False
         self._handshake: Handshake | None = Handshake(
             dialects, listening=listening, limits=self.limits
         )
+        self.wire: Dialect = self._handshake.decoder
         self._out.append(self._handshake.greeting())
         if root is not None:
             self.refs.named[ROOT] = root
@@ -143,17 +166,15 @@ class Broker:
         """Stores bytes from the peer; `next_event` says what they mean."""
         if self.broken or self.closed:
             return
-        (self._wire if self._handshake is None else self._handshake).feed(data)
+        self.wire.feed(data)
 
     def room(self) -> memoryview | None:
         """Returns where the next bytes are wanted, in place of `receive_data`, if anywhere."""
-        if self._handshake is not None or self.broken or self.closed:
-            return None
-        return self._wire.room()
+        return None if self.broken or self.closed else self.wire.room()
 
     def filled(self, count: int) -> None:
         """Counts bytes that were received into the last `room`."""
-        self._wire.filled(count)
+        self.wire.filled(count)
 
     def next_event(self) -> Event | None:
         """Returns what happened next, or None when more bytes are needed.
@@ -166,7 +187,7 @@ class Broker:
             try:
                 if self._handshake is not None:
                     return self._open()
-                tree = self._wire.next()
+                tree = self.wire.next()
                 if tree is NEED_DATA:
                     return None
                 if (event := self._receive(tree)) is not None:
@@ -187,37 +208,28 @@ class Broker:
         self._out = []
         return out
 
-    @property
-    def sending(self) -> bool:
-        """Whether `more_to_send` has something, once what is queued was written."""
-        return self._handshake is None and self._wire.sending and not self.closed
-
-    def more_to_send(self) -> list[Any]:
-        """Returns the next part of large messages, to be written."""
-        return self._wire.pieces()
-
     def _open(self) -> Opened | None:
         assert self._handshake is not None
         agreed = self._handshake.next()
         if agreed is None:
             return None
-        self._wire, reply = agreed
-        self._wire.limits = self._allowed
+        self.wire, reply = agreed
+        self.wire.limits = self._allowed
         self._handshake = None
-        self.dialect = self._wire.name.decode("ascii")
-        self._plain = self._wire.plain and self.security.persistentStore is None
+        self.dialect = self.wire.name.decode("ascii")
+        self._plain = self.wire.plain and self.security.persistentStore is None
         self._out.append(reply)
         self._send([b"version", VERSION])
         return Opened(self.dialect)
 
     def _send(self, tree: list[Any], ordered: bool = False) -> None:
-        self._out += self._wire.encode(tree, ordered)
+        self._out += self.wire.encode(tree, ordered)
 
     def admit_peer(self) -> None:
         """Lifts the tighter limits that hold before a login."""
         self._allowed = self.limits
         self.refs.limit = self.limits.references
-        self._wire.limits = self.limits
+        self.wire.limits = self.limits
 
     # Calls of ours
 
@@ -280,7 +292,7 @@ class Broker:
             request_id = self._last_request + 1
             message = [command, request_id, luid, name, int(wants_answer), plain, kw]
             try:
-                self._out += self._wire.encode(message, not wants_answer)
+                self._out += self.wire.encode(message, not wants_answer)
             except OverflowError:
                 pass  # an integer that is not plain, which nobody has looked at
             else:
@@ -332,7 +344,7 @@ class Broker:
         return call
 
     def _expression(self, tree: Tree) -> Any:
-        return Expression(tree) if self._wire.plain else tree
+        return Expression(tree) if self.wire.plain else tree
 
     def release_borrowed(self) -> None:
         """Tells the peer of every reference that is gone here."""
@@ -364,7 +376,7 @@ class Broker:
             return None  # nobody is left to read it, and nothing may enter a table any more
         if self._plain and (plain := as_plain((value,), self.limits.depth)) is not None:
             try:
-                self._out += self._wire.encode([b"answer", request_id, plain[0]])
+                self._out += self.wire.encode([b"answer", request_id, plain[0]])
             except (OverflowError, BananaError):
                 pass  # what follows says in whose name it fails
             else:
@@ -507,6 +519,10 @@ class Broker:
         self, tree: list[Any], target: Referenceable | RemoteCache, perspective: object
     ) -> Event:
         _, request_id, _, name, wants_answer, args_tree, kw_tree = tree
+        if self._reads_plain and type(name) is str and type(args_tree) is list and kw_tree == {}:
+            # The usual call of a pbnb peer's, of which there is nothing to check.
+            args = tuple(args_tree)
+            return CallReceived(request_id, target, name, args, {}, wants_answer != 0, perspective)
         if type(name) is bytes:
             name = name.decode("utf-8", "replace")
         elif type(name) is not str:
@@ -530,7 +546,7 @@ class Broker:
         return CallRefused(shown_tag(tree[3]), error)
 
     def _arguments(self, tree: Any, perspective: object) -> tuple[Any, ...]:
-        if self._wire.plain:
+        if self.wire.plain:
             if type(tree) is list:
                 return tuple(tree if self._reads_plain else self._read_plain(tree))
             tree = _tree_in(tree)
@@ -542,7 +558,7 @@ class Broker:
         return args
 
     def _keywords(self, tree: Any, perspective: object) -> dict[str, Any]:
-        if self._wire.plain:
+        if self.wire.plain:
             if not tree and type(tree) is dict:
                 return {}
             if type(tree) is dict:
@@ -566,7 +582,7 @@ class Broker:
         call = self._answered(tree)
         value = tree[2]
         try:
-            if self._wire.plain and type(value) is not Expression:
+            if self.wire.plain and type(value) is not Expression:
                 value = value if self._reads_plain else self._read_plain(value)
             else:
                 value = self._unjelly(_tree_in(value), call.ref.perspective)

@@ -27,6 +27,9 @@ class Handshake:
         offered: Names of the dialects that this side speaks, in the order of its preference.
         listening: Whether this is the side that listens, and so speaks first.
         limits: The limits of the connection that is being opened.
+
+    Attributes:
+        decoder: The dialect of the opening, to be fed with what the peer says.
     """
 
     def __init__(self, offered: Sequence[str], *, listening: bool, limits: Limits) -> None:
@@ -37,15 +40,11 @@ class Handshake:
             raise ValueError(f"no such dialects: {list(offered)}; there are: {known}")
         self._listening = listening
         self._limits = limits
-        self._decoder = opening(limits)
+        self.decoder = opening(limits)
 
     def greeting(self) -> bytes:
         """Returns what this side says before it has heard anything."""
-        return b"".join(self._decoder.encode(self._offered)) if self._listening else b""
-
-    def feed(self, data: bytes) -> None:
-        """Stores bytes from the peer."""
-        self._decoder.feed(data)
+        return b"".join(self.decoder.encode(self._offered)) if self._listening else b""
 
     def next(self) -> tuple[Dialect, bytes] | None:
         """Returns the dialect, once it is agreed on, and what to say in reply.
@@ -55,15 +54,15 @@ class Handshake:
         Raises:
             RemoteProtocolError: The peer speaks no dialect of ours, or no PB at all.
         """
-        tree = self._decoder.next()
+        tree = self.decoder.next()
         if tree is NEED_DATA:
             return None
         name = self._chosen(tree) if self._listening else self._choose(tree)
         dialect = DIALECTS[name](self._limits)
-        rest = self._decoder.unread()
+        rest = self.decoder.unread()
         if rest:
             dialect.feed(rest)
-        return dialect, b"" if self._listening else b"".join(self._decoder.encode(name))
+        return dialect, b"" if self._listening else b"".join(self.decoder.encode(name))
 
     def _chosen(self, tree: Tree | object) -> bytes:
         if type(tree) is not bytes or tree not in self._offered:

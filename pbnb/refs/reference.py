@@ -75,7 +75,8 @@ class RemoteReference:
             DeadReferenceError: The connection has ended.
         """
         __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
-        return self.broker.call(self, _text(_name), args, kw)
+        name = _name if type(_name) is str else _text(_name)
+        return self.broker.call(self, name, args, kw)
 
     def remote_only(self, _name: str | bytes, /, *args: Any, **kw: Any) -> None:
         """Calls a method of the object without waiting for it or asking for its answer.

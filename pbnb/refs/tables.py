@@ -89,6 +89,23 @@ class Refs:
         clock: Tells the time at which something is lent, borrowed or copied.
     """
 
+    __slots__ = (
+        "__weakref__",
+        "_borrowed",
+        "_by_key",
+        "_caches",
+        "_gone",
+        "_last_luid",
+        "_lent",
+        "_note",
+        "_on_gone",
+        "_peer",
+        "_then",
+        "clock",
+        "limit",
+        "named",
+    )
+
     def __init__(self, peer: Peer, limit: int, note: Callable[[], object]) -> None:
         self.limit = limit
         self.clock: Callable[[], float] = float

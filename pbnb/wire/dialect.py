@@ -56,7 +56,11 @@ class Dialect(Protocol):
 
     @property
     def sending(self) -> bool:
-        """Whether parts of messages that were encoded are still to be asked for."""
+        """Whether `pieces` has parts of messages that were encoded."""
+
+    @property
+    def in_place(self) -> bool:
+        """Whether `room` says where the next bytes are wanted."""
 
     def pieces(self) -> list[Any]:
         """Returns some of those parts, to be written behind what `encode` has returned so far."""
@@ -100,6 +104,7 @@ class BananaDialect(Decoder):
 
     plain = False
     sending = False
+    in_place = False
 
     @property
     def name(self) -> bytes:

@@ -204,7 +204,40 @@ class FrameDialect:
     Attributes:
         name: The name by which it is offered and chosen.
         limits: What one message of the peer's may cost; may be set at any time.
+        sending: Whether buffers wait to be sent.
+        in_place: Whether `room` says where the next bytes are wanted.
     """
+
+    __slots__ = (
+        "_behind",
+        "_body",
+        "_body_at",
+        "_body_kind",
+        "_body_stream",
+        "_buffer",
+        "_decoder",
+        "_encoder",
+        "_error",
+        "_expected",
+        "_expressions",
+        "_held",
+        "_in_expression",
+        "_incoming",
+        "_last_stream",
+        "_met",
+        "_numbers",
+        "_ordered",
+        "_piece",
+        "_piece_left",
+        "_position",
+        "_received",
+        "_sending",
+        "_short",
+        "_transfers",
+        "in_place",
+        "limits",
+        "sending",
+    )
 
     name = b"pbnb1"
     plain = True
@@ -215,10 +248,11 @@ class FrameDialect:
         self._short = min(_SHORT, limits.message_bytes, limits.message_items)
         # Outgoing: the buffers of the message that is being encoded, and those on their way.
         self._met: list[OutOfBand] = []
-        self._transfers: deque[_Outgoing] = deque()
+        self._transfers: deque[_Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
         # What may not be overtaken, and what waits for it.
         self._ordered: _Outgoing | None = None
-        self._behind: deque[tuple[list[Any], _Outgoing | None]] = deque()
+        self.sending = self.in_place = False
+        self._behind: list[tuple[list[Any], _Outgoing | None]] = []
         self._last_stream = 0
         self._encoder = msgspec.msgpack.Encoder(enc_hook=self._extension)
         # Incoming: bytes that are unread, from _position on; the body or piece that is being
@@ -280,7 +314,9 @@ class FrameDialect:
 
     def _begin(self, transfer: _Outgoing | None) -> None:
         if transfer is not None and transfer.buffers:
+            self._transfers = self._transfers or deque()
             self._transfers.append(transfer)
+            self.sending = True
             if transfer.ordered:
                 self._ordered = transfer
 
@@ -363,13 +399,9 @@ class FrameDialect:
             )
         return _Integer(value)
 
-    @property
-    def sending(self) -> bool:
-        """Whether buffers wait to be sent."""
-        return bool(self._transfers)
-
     def pieces(self) -> list[Any]:
         """Returns what comes next of the buffers on their way: a piece of each in turn."""
+        assert self._transfers
         transfer = self._transfers.popleft()
         out = transfer.next(_PIECE)
         if transfer.buffers:
@@ -377,9 +409,10 @@ class FrameDialect:
         elif transfer is self._ordered:
             self._ordered = None
             while self._behind and self._ordered is None:
-                frames, following = self._behind.popleft()
+                frames, following = self._behind.pop(0)
                 out += frames
                 self._begin(following)
+        self.sending = bool(self._transfers)
         return out
 
     # Reading
@@ -447,6 +480,7 @@ class FrameDialect:
     def _forget(self) -> None:
         self._buffer, self._position = b"", 0
         self._body = self._piece = None
+        self.in_place = False
         self._incoming.clear()
         self._expected = self._held = 0
 
@@ -496,8 +530,10 @@ class FrameDialect:
 
     def _through(self) -> Any | None:
         """Returns the message that is complete with what has just come, if one is."""
+        self.in_place = False
         if self._body is not None:
             if self._body_at < self._body.size:
+                self.in_place = True
                 return NEED_DATA
             body, self._body = self._body.result(), None
             assert isinstance(body, bytes)
@@ -508,6 +544,7 @@ class FrameDialect:
         if piece is None:
             return None
         if self._piece_left:
+            self.in_place = True
             return NEED_DATA
         self._piece = None
         return None if piece.left else self._complete(piece)

@@ -124,6 +124,8 @@ def test_the_password_does_not_travel() -> None:
     sent: list[bytes] = []
 
     class Listening(pb.Connection):
+        __slots__ = ()
+
         def data_received(self, data: bytes) -> None:
             sent.append(data)
             super().data_received(data)

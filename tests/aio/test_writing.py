@@ -84,7 +84,7 @@ def test_what_is_full_gets_no_more_parts_of_a_large_message() -> None:
             await asyncio.sleep(0)
         assert len(wire.written) == sent < len(LARGE)
         connection.resume_writing()
-        await until(lambda: not connection.machine.sending)
+        await until(lambda: not connection.machine.wire.sending)
         assert len(wire.written) > len(LARGE)
         quiet([call])
         connection.connection_lost(None)

@@ -29,9 +29,9 @@ def test_the_listener_speaks_first() -> None:
 @pytest.mark.parametrize("split", range(len(OFFER)))
 def test_the_client_picks_the_first_that_it_knows(split: int) -> None:
     end = client()
-    end.feed(OFFER[:split])
+    end.decoder.feed(OFFER[:split])
     assert end.next() is None
-    end.feed(OFFER[split:])
+    end.decoder.feed(OFFER[split:])
     agreed = end.next()
     assert agreed is not None
     assert agreed[0].name == b"pb" and agreed[1] == encode(b"pb", None)
@@ -49,7 +49,7 @@ def test_the_client_picks_the_first_that_it_knows(split: int) -> None:
 )
 def test_the_order_is_the_listeners(offer: Any, choice: bytes) -> None:
     end = client()
-    end.feed(encode(offer, None))
+    end.decoder.feed(encode(offer, None))
     agreed = end.next()
     assert agreed is not None and agreed[0].name == choice
 
@@ -57,7 +57,7 @@ def test_the_order_is_the_listeners(offer: Any, choice: bytes) -> None:
 @pytest.mark.parametrize("offer", [[b"xyz"], [], b"pb", 5, [[b"pb"]]], ids=repr)
 def test_an_offer_without_a_dialect_of_ours(offer: Any) -> None:
     end = client()
-    end.feed(encode(offer, None))
+    end.decoder.feed(encode(offer, None))
     with pytest.raises(pb.RemoteProtocolError):
         end.next()
 
@@ -65,14 +65,14 @@ def test_an_offer_without_a_dialect_of_ours(offer: Any) -> None:
 @pytest.mark.parametrize("choice", [b"xyz", [b"pb"], 1, b""], ids=repr)
 def test_a_choice_that_was_not_offered(choice: Any) -> None:
     end = server()
-    end.feed(encode(choice, None))
+    end.decoder.feed(encode(choice, None))
     with pytest.raises(pb.RemoteProtocolError):
         end.next()
 
 
 def test_a_choice_of_what_this_server_does_not_offer() -> None:
     end = server("pb")
-    end.feed(encode(b"none", None))
+    end.decoder.feed(encode(b"none", None))
     with pytest.raises(pb.RemoteProtocolError):
         end.next()
 
@@ -81,7 +81,7 @@ def test_a_choice_of_what_this_server_does_not_offer() -> None:
 def test_messages_may_follow_in_the_same_segment(name: bytes) -> None:
     words = None if name == b"none" else pb.banana.PB_WORDS
     end = server()
-    end.feed(encode(name, None) + encode([b"version", 6], words))
+    end.decoder.feed(encode(name, None) + encode([b"version", 6], words))
     agreed = end.next()
     assert agreed is not None
     dialect, reply = agreed
@@ -106,7 +106,7 @@ def test_a_peer_that_does_not_speak_pb(data: bytes) -> None:
     end = server()
     with pytest.raises(pb.RemoteProtocolError):
         for byte in data:
-            end.feed(bytes([byte]))
+            end.decoder.feed(bytes([byte]))
             end.next()
 
 
