@@ -242,7 +242,7 @@ class LentStream(Referenceable):
 
     def _is_full(self) -> bool:
         connection = self._connection
-        return not connection.lost and (connection.flow.full or connection.machine.sending)
+        return not connection.lost and (connection.flow.full or connection.machine.wire.sending)
 
     def _go_on(self) -> None:
         more, self._more = self._more, None

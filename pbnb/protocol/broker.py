@@ -439,7 +439,7 @@ class Broker:
             perspective,
             self.limits,
             peer_types=types,
-            carries_memory=self._wire.plain,
+            carries_memory=self.wire.plain,
         )
         return jellier.write(value)
 

@@ -95,8 +95,8 @@ class End:
     def output(self) -> bytes:
         self.broker.release_borrowed()
         parts = self.broker.data_to_send()
-        while self.broker.sending:
-            parts += self.broker.more_to_send()
+        while self.broker.wire.sending:
+            parts += self.broker.wire.pieces()
         return b"".join(bytes(part) for part in parts)
 
     def broken(self) -> Exception | None:
