@@ -277,3 +277,10 @@ def test_limits_before_a_login_allow_no_buffers() -> None:
     reader.feed(announced([memory(0)], 1))
     with pytest.raises(LimitExceeded, match="buffer_bytes is 0"):
         reader.next()
+
+
+def test_the_page_about_frames_shows_recorded_ones() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "frames.md").read_text()
+    shown = [line.strip() for line in page.splitlines() if line.startswith("    00")]
+    assert len(shown) == 3
+    assert set(shown) <= {case["hex"] for case in VECTORS}
