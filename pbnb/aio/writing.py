@@ -102,6 +102,12 @@ class Writing:
     def now(self) -> None:
         """Writes what is queued."""
         machine = self._machine
+        self._write_queued()
+        if machine.wire.sending and not (self._pumping or self.full or self._host.lost):
+            self._pump()
+
+    def _write_queued(self) -> None:
+        machine = self._machine
         if machine.queued and not (self._host.lost or self._closing):
             buffers = machine.data_to_send()
             # One message is the usual case, and needs neither a loop nor a list.
@@ -116,12 +122,12 @@ class Writing:
                     self._transport.writelines(buffers)
             if self.full:
                 self._flow.wrote(self._transport.get_write_buffer_size())
-        if machine.wire.sending and not (self._pumping or self.full or self._host.lost):
-            self._pump()
 
     def _pump(self) -> None:
         """Writes parts of large messages, as many as the transport takes, and a few at a time."""
         self._pumping = False
+        # A message goes out before the parts that belong to it.
+        self._write_queued()
         wire, left = self._machine.wire, _PIECES
         while left and wire.sending and not (self.full or self._host.lost):
             for part in wire.pieces():

@@ -158,3 +158,12 @@ def test_steps_are_run_as_fast_as_the_peer_reads() -> None:
         connection.connection_lost(None)
 
     asyncio.run(main())
+
+
+def test_several_large_calls_at_once_go_out_each_behind_its_message() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            parts = [LARGE + bytes([n]) for n in range(4)]
+            assert await asyncio.gather(*(ref.callRemote("echo", each) for each in parts)) == parts
+
+    asyncio.run(main())
