@@ -13,6 +13,7 @@ import threading
 import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -526,6 +527,44 @@ def test_a_refused_login_is_not_tried_again(caplog: pytest.LogCaptureFixture) ->
                     ref.notifyOnConnect(print)
                 await until(lambda: not server.connections)
         assert caplog.text.count("is kept no longer: the login was refused") == 1
+
+    asyncio.run(main())
+
+
+def test_an_invitation_that_was_taken_back_is_not_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def main() -> None:
+        async with await pb.serve(Lab(), "0.0.0.0", anonymous=False) as server:
+            ref: Any = await pb.connect(server.invite("alice"), keep=QUICK)
+            for _ in range(2):
+                before = ref.broker.connection
+                before.abort()
+                await until(lambda before=before: ref.broker.connection is not before)
+                assert await ref.callRemote("name") == "first"
+                assert ref.broker.connection is not before
+            call = ref.callRemote("never")
+            server.revoke("alice")
+            with pytest.raises(pb.PBConnectionLost):
+                await call
+            await until(lambda: ref.broker.lost)
+            assert "kept no longer: the login was refused" in repr(ref)
+            assert isinstance(ref.broker.error, pb.UnauthorizedLogin)
+
+    asyncio.run(main())
+    assert "is kept no longer" in caplog.text
+
+
+def test_a_unix_socket_is_kept(tmp_path: Path) -> None:
+    async def main() -> None:
+        path = f"unix:{tmp_path / 'lab'}"
+        server = await pb.serve(Lab(), path=str(tmp_path / "lab"))
+        async with keeping_to(path) as ref:
+            assert await ref.callRemote("name") == "first"
+            await lose(ref, server)
+            await until(lambda: ref.broker.failures > 1)
+            async with await pb.serve(Lab("second"), path=str(tmp_path / "lab")):
+                assert await ref.callRemote("name") == "second"
 
     asyncio.run(main())
 

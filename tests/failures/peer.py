@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import pbnb as pb
@@ -22,11 +23,24 @@ class Thing(pb.Referenceable):
 
 
 class Root(pb.Root):
+    streams = 0
+
     def remote_echo(self, value: Any) -> Any:
         return value
 
     def remote_thing(self) -> Thing:
         return Thing()
+
+    def remote_numbers(self, to: int = 10**9) -> Iterator[int]:
+        self.streams += 1
+        try:
+            yield from range(1, to + 1)
+            raise LookupError("no more numbers")
+        finally:
+            self.streams -= 1
+
+    def remote_streams(self) -> int:
+        return self.streams
 
     def remote_pid(self) -> int:
         return os.getpid()

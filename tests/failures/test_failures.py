@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import os
 import signal
 import socket
@@ -190,6 +191,94 @@ async def peer_stopped_in_a_flood() -> None:
         child.send_signal(signal.SIGCONT)
         await ended(ref)
         raise found[-1]  # type: ignore[misc]
+
+
+@asynccontextmanager
+async def kept(seconds: float = math.inf) -> AsyncIterator[tuple[asyncio.subprocess.Process, Any]]:
+    """Starts a server, and keeps a connection to it."""
+    limits = pb.Limits(call_seconds=seconds)
+    async with process() as (child, first):
+        backoff = pb.Backoff(0.01, 0.05, 0.05)
+        ref: Any = await pb.connect(first.broker.peer, keep=backoff, limits=limits)
+        try:
+            yield child, ref
+        finally:
+            connection = ref.broker.connection
+            await ref.broker.close()
+            assert not ref.broker.waiting and (connection is None or not tables(connection))
+
+
+@injection(pb.PBConnectionLost)
+async def peer_killed_of_a_kept_reference() -> None:
+    async with kept() as (child, ref):
+        call = ref.callRemote("never")
+        await ref.callRemote("echo", 1)
+        child.send_signal(signal.SIGKILL)
+        await call
+
+
+@injection(pb.DeadlineExceeded)
+async def peer_killed_and_never_back() -> None:
+    async with kept(seconds=0.3) as (child, ref):
+        child.send_signal(signal.SIGKILL)
+        await ref.repeatable().callRemote("never")
+
+
+@injection(pb.DeadReferenceError)
+async def peer_killed_and_what_came_from_it_used() -> None:
+    async with kept() as (child, ref):
+        thing = await ref.callRemote("thing")
+        child.send_signal(signal.SIGKILL)
+        await until(lambda: thing.broker.lost)
+        await thing.callRemote("twice", 1)
+
+
+@injection(pb.PBConnectionLost)
+async def kept_reference_closed_while_its_call_waits() -> None:
+    async with kept() as (child, ref):
+        child.send_signal(signal.SIGKILL)
+        await until(lambda: ref.broker.connection is None)
+        call = ref.callRemote("echo", 1)
+        await ref.broker.close()
+        await call
+
+
+@injection(pb.PBConnectionLost)
+async def peer_killed_while_it_streams() -> None:
+    async with process() as (child, ref):
+        try:
+            async for item in ref.stream("numbers"):
+                if item == 1000:
+                    child.send_signal(signal.SIGKILL)
+        finally:
+            await ended(ref)
+
+
+@injection(pb.DeadlineExceeded)
+async def peer_stopped_while_it_streams() -> None:
+    async with process() as (child, ref):
+        try:
+            async for item in ref.with_deadline(1.0).stream("numbers"):
+                if item == 1000:
+                    child.send_signal(signal.SIGSTOP)
+        finally:
+            child.send_signal(signal.SIGCONT)
+            await ended(ref)
+            while await ref.callRemote("streams"):
+                pass
+
+
+@injection(LookupError)
+async def stream_fails_far_in() -> None:
+    async with process() as (_, ref):
+        count = 0
+        try:
+            async for item in ref.stream("numbers", 100_000):
+                count += 1
+                assert item == count
+        finally:
+            assert count == 100_000
+            await ended(ref)
 
 
 # Servers that say what they should not
