@@ -88,6 +88,33 @@ class Two(pb.Referenceable):
     remote_print = remote_three
 
 
+class Spells(pb.Referenceable):
+    """Numbers, said one by one as the reader takes them."""
+
+    def __init__(self, to: int) -> None:
+        self.to = to
+        self.said = self.allowed = 0
+        self.over: Deferred[int] = Deferred()
+        self.sink: Any = None
+
+    def remote_begin(self, sink: pb.RemoteReference, ahead: int) -> Deferred[int]:
+        self.sink = sink
+        self.remote_more(ahead)
+        return self.over
+
+    def remote_more(self, count: int) -> None:
+        self.allowed += count
+        while self.said < min(self.allowed, self.to):
+            self.sink.callRemote("items", self.said, [self.said])
+            self.said += 1
+        if self.said == self.to and not self.over.called:
+            self.over.callback(self.to)
+
+    def remote_close(self) -> None:
+        if not self.over.called:
+            self.over.callback(self.said)
+
+
 class Served(pb.Referenceable):
     """What one connection reaches as the root."""
 
@@ -102,6 +129,9 @@ class Served(pb.Referenceable):
 
     def remote_describe(self, value: Any) -> str:
         return describe(value)
+
+    def remote_spells(self, to: int) -> Spells:
+        return Spells(to)
 
     def remote_getTwo(self) -> Two:
         return self.two
@@ -394,6 +424,47 @@ async def paging(root: pb.RemoteReference) -> None:
     say(alive=await root.callRemote("echo", "alive"))
 
 
+class Sink(pb.Referenceable):
+    """Takes the items of a generator, and asks for more where there is a source to ask."""
+
+    def __init__(self, source: Any = None) -> None:
+        self.source = source
+        self.items: list[Any] = []
+        self.count = 0
+        self.first: Deferred[None] = Deferred()
+
+    def remote_items(self, before: int, items: list[Any]) -> None:
+        assert before == len(self.items)
+        self.items += items
+        if self.source is not None:
+            self.source.callRemote("more", len(items), pbanswer=False)
+        if len(self.items) >= 10 and not self.first.called:
+            self.first.callback(None)
+
+    def remote_ended(self, count: int) -> None:
+        self.count = count
+
+
+async def streaming(root: pb.RemoteReference) -> None:
+    source = await root.callRemote("numbers", 1000)
+    sink = Sink(source)
+    count = await source.callRemote("begin", sink, 50)
+    say(whole=[count, sink.items])
+    source = await root.callRemote("numbers", 10**9)
+    sink = Sink()
+    begun = source.callRemote("begin", sink, 10)
+    begun.addErrback(lambda failure: None)
+    await sink.first
+    await root.callRemote("echo", 1)
+    say(first=sink.items)
+    await source.callRemote("close")
+    say(ended=await root.callRemote("ended"))
+    source = await root.callRemote("failing")
+    sink = Sink()
+    failure = await failure_of(source.callRemote("begin", sink, 50))
+    say(failing=[failure["type"], sink.items, sink.count])
+
+
 async def extras(root: pb.RemoteReference) -> None:
     """Answers of types that this end does not know: errors, and not the end of the connection."""
     for name in await root.callRemote("extraNames"):
@@ -403,7 +474,7 @@ async def extras(root: pb.RemoteReference) -> None:
 
 SCENARIOS = [
     *(values, pb1, pb2, pb3, echoed, errors, unsafe, deferred, keywords, no_answer),
-    *(counting, lending, big, hung_up, wait, trap, paging, extras),
+    *(counting, lending, big, hung_up, wait, trap, paging, extras, streaming),
 ]
 
 
