@@ -100,7 +100,8 @@ class BusyLines:
         cell = self._cells.pop(threading.get_ident(), None)
         if cell is not None:
             self._finish(cell)
-        if self._asking is None:
+        # The thread of a subshell may be gone when it is time to ask again.
+        if self._asking is None and threading.current_thread() is threading.main_thread():
             self._ask()
 
     def _ask(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from IPython.core.events import EventManager, available_events
 import pbnb as pb
 from pbnb.notebook import busy
 from pbnb.notebook.busy import BusyLines, Heartbeat
+from pbnb.wire.banana import encode
 from tests.support.kernels import Cell, Kernel
 from tests.support.serving import served, until
 
@@ -229,16 +231,18 @@ def test_a_heart_beats_while_something_is_served(
             time.sleep(0.3)  # noqa: ASYNC251 (what is tested)
             await until(lambda: heart.blocked >= 0.3)
             heart.blocked = 0
-            # A cell that blocks, while a call waits.
-            shell.events.trigger("pre_run_cell", None)
-            with caplog.at_level(logging.WARNING, "pbnb"):
-                call = ref.callRemote("echo", 1)
-                ref.broker._flush()
-                time.sleep(0.3)  # noqa: ASYNC251
-                shell.events.trigger("post_run_cell", None)
-            assert heart.blocked >= 0.3
-            assert "while this cell ran, calls of a peer waited up to 0 s" in caplog.text
-            assert await call == 1
+            # A cell that blocks, while a peer says something.
+            with socket.create_connection((server.host, server.port)) as other:
+                await until(lambda: len(server.connections) == 2)
+                shell.events.trigger("pre_run_cell", None)
+                other.send(encode(b"pb", None))
+                with caplog.at_level(logging.WARNING, "pbnb"):
+                    time.sleep(0.3)  # noqa: ASYNC251
+                    shell.events.trigger("post_run_cell", None)
+                assert heart.blocked >= 0.3
+                assert "while this cell ran, calls of a peer waited up to 0 s" in caplog.text
+            await until(lambda: len(server.connections) == 1)
+            assert await ref.callRemote("echo", 1) == 1
             # In the thread of a subshell nothing is known of this loop.
             heart.blocked = 0
             await asyncio.to_thread(heart.after_cell)
