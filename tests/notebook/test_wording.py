@@ -123,7 +123,7 @@ def test_what_is_said_of_calls_that_wait(monkeypatch: pytest.MonkeyPatch) -> Non
             assert list(pending([connection])) == []
             # As seen some time later: nothing was heard, then the answer to a question, then not.
             now = row.since
-            monkeypatch.setattr(connection, "time", lambda: now)
+            monkeypatch.setattr(pb.Connection, "time", lambda connection: now)
             here = f"never() at {connection.peer}"
             connection.liveness.heard_at = row.since
             now = row.since + 12
