@@ -56,6 +56,7 @@ LATE = {
     ("pbnb/__init__.py", "unload_ipython_extension"),
     # ipywidgets is not everywhere, and nothing else needs it.
     ("pbnb/notebook/magics.py", "_log_widget"),
+    ("pbnb/notebook/progress.py", "_widgets"),
     # cryptography is slow to import, and most connections are not encrypted.
     ("pbnb/aio/tls.py", "_keys"),
     # Imported when something of it was received, where it is installed at all.

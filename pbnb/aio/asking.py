@@ -238,7 +238,14 @@ class Asking:
     def cancel_at_peer(self, call: PendingCall) -> None:
         """Tells the peer that nobody waits for a call any more."""
         connection = self._connection
-        if not connection.lost and connection.machine.pending.get(call.request_id) is call:
+        if connection.lost or connection.machine.pending.get(call.request_id) is not call:
+            return
+        here = threading.get_ident() == connection.thread
+        if here and connection.machine.drop_call(call):
+            connection.here.answered(call.request_id)
+            connection.calls.answered(call, "cancelled while it was sent")
+            connection.writing.soon()
+        else:
             about = connection.remoteForName(ABOUT_NAME)
             self.call_only(about, "cancel", (call.request_id,), {})
 

@@ -38,6 +38,7 @@ from ..protocol.snapshot import (
     CallRow,
     PeerRow,
     Snapshot,
+    TransferRow,
     borrowed_rows,
     cache_rows,
     lent_rows,
@@ -198,7 +199,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.flow = Flow(self, allowed)
         self.writing = Writing(self, self.machine, self.flow)
         self.liveness = Liveness(self, limits)
-        self.machine.refs.named[ABOUT_NAME] = Control(self.turns.cancel)
+        self.machine.refs.named[ABOUT_NAME] = Control(self._on_cancel)
         self.loop: asyncio.AbstractEventLoop
         self.here: Here
         self._transport: asyncio.Transport
@@ -514,7 +515,22 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
             caches=tuple(cache_rows(self.machine.refs)),
             pending=tuple(self.pending_rows()),
             log=() if self.log is None else tuple(self.log.rows),
+            transfers=tuple(self.transfer_rows()),
         )
+
+    def transfer_rows(self) -> Iterator[TransferRow]:
+        """Yields the large arguments and answers that are on their way, both ways."""
+        for (command, request_id), outgoing, done, size in self.machine.wire.transfers():
+            own = outgoing is (command == b"message")
+            call = self.machine.pending.get(request_id) if own else None
+            method = "" if call is None else shown(call.name, 80)
+            yield TransferRow(request_id, method, outgoing, done, size)
+
+    def _on_cancel(self, request: object) -> None:
+        if type(request) is int and self.machine.drop_answer(request):
+            self.writing.soon()
+        else:
+            self.turns.cancel(request)
 
     def peer_row(self) -> PeerRow:
         """Returns who is connected, and what went to and fro."""

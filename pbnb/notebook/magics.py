@@ -49,6 +49,7 @@ from .lines import split_serve, takes, without_comment
 from .passwords import ask_invitation, ask_password
 from .peer_commands import PeerCommands
 from .prints import PrintLog, Prints
+from .progress import ProgressBars
 from .releasing import Holders, found_in, release
 from .serving import PORTS, Serving, Servings
 from .showing import invitation_widget, panel_of, panel_of_all
@@ -109,6 +110,7 @@ class PBMagics(Magics):
             shell, _OWNER, (*self.plans, "pb_peer"), quiet=["pb_serve"], cell_names=["pb_peer"]
         )
         self._busy_lines = BusyLines(shell, self._all_connections)
+        self._progress = ProgressBars(shell, self._all_connections)
         self._displays = Displays(shell)
         self._heartbeat = Heartbeat(kernel_loop(shell), self._beating_servers)
         self._journal = Journal()
@@ -134,6 +136,7 @@ class PBMagics(Magics):
         self._journal.install()
         self._waits.install()
         self._busy_lines.install()
+        self._progress.install()
         self._displays.install()
         if hasattr(self.ipython, "kernel"):
             self._heartbeat.install(self.ipython.events)
@@ -149,6 +152,7 @@ class PBMagics(Magics):
             loop.run_until_complete(self.servings.stop_all())
         self._displays.uninstall()
         self._busy_lines.uninstall()
+        self._progress.uninstall()
         self._heartbeat.uninstall(self.ipython.events)
         self._journal.uninstall()
         self._waits.uninstall()

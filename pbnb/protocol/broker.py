@@ -346,6 +346,19 @@ class Broker:
     def _expression(self, tree: Tree) -> Any:
         return Expression(tree) if self.wire.plain else tree
 
+    def drop_call(self, call: PendingCall) -> bool:
+        """Gives a call up whose arguments are on their way; returns whether there was still time.
+
+        The peer never sees it, and there will be no answer.
+        """
+        frames = self.wire.drop((b"message", call.request_id))
+        if frames is None or self.pending.get(call.request_id) is not call:
+            return False
+        self._out += frames
+        del self.pending[call.request_id]
+        self._released += self.refs.unpin(call.pinned)
+        return True
+
     def release_borrowed(self) -> None:
         """Tells the peer of every reference that is gone here."""
         for command, luid, count in self.refs.released():
@@ -394,6 +407,15 @@ class Broker:
             return failure
         loan.commit()
         return None
+
+    def drop_answer(self, request_id: int) -> bool:
+        """Sends a failure in place of an answer that is on its way, if there is one."""
+        frames = self.wire.drop((b"answer", request_id))
+        if frames is None:
+            return False
+        self._out += frames
+        self.fail(request_id, Failure(Error("the answer was given up: its call was cancelled")))
+        return True
 
     def fail(self, request_id: Any, failure: Failure) -> None:
         """Sends a failure as the answer to a call.

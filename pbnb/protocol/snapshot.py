@@ -21,6 +21,7 @@ __all__ = [
     "LogRow",
     "PeerRow",
     "Snapshot",
+    "TransferRow",
     "borrowed_rows",
     "cache_rows",
     "kind_of",
@@ -162,6 +163,25 @@ class LogRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TransferRow:
+    """A large message that is on its way.
+
+    Attributes:
+        request_id: The number of the call that it belongs to, in the numbers of who made it.
+        method: The method, where the call is of this side; else ``""``.
+        outgoing: Whether it is sent, and not received.
+        done: How many bytes have gone or come.
+        size: How many there are.
+    """
+
+    request_id: int | None
+    method: str
+    outgoing: bool
+    done: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A connection at one moment.
 
@@ -173,6 +193,7 @@ class Snapshot:
         caches: The live copies, both ways.
         pending: The calls that are not answered, both ways.
         log: The last errors, and the last calls that ended while somebody watched.
+        transfers: The large messages that are on their way, both ways.
     """
 
     now: float
@@ -182,6 +203,7 @@ class Snapshot:
     caches: tuple[CacheRow, ...]
     pending: tuple[CallRow, ...]
     log: tuple[LogRow, ...]
+    transfers: tuple[TransferRow, ...] = ()
 
 
 def luid_of(luid: int | bytes) -> int | str:

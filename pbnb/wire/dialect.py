@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from ..limits import Limits
 from .banana import PB_WORDS, Decoder, NeedData, Tree, encode
-from .frames import FrameDialect
+from .frames import FrameDialect, Transfer
 
 __all__ = ["DIALECTS", "BananaDialect", "Buffer", "Dialect", "opening"]
 
@@ -64,6 +64,16 @@ class Dialect(Protocol):
 
     def pieces(self) -> list[Any]:
         """Returns some of those parts, to be written behind what `encode` has returned so far."""
+
+    def drop(self, label: tuple[bytes, int]) -> list[Any] | None:
+        """Gives a message up, by its command and number, while parts of it wait to be sent.
+
+        Returns:
+            What is to be written for it; None where nothing was given up.
+        """
+
+    def transfers(self) -> list[Transfer]:
+        """Returns which messages are sent or received in parts, and how far they are."""
 
     def feed(self, data: Buffer) -> None:
         """Stores bytes from the peer; reads nothing yet."""
@@ -121,6 +131,14 @@ class BananaDialect(Decoder):
 
     def pieces(self) -> list[Any]:
         """Returns nothing: `encode` has returned everything."""
+        return []
+
+    def drop(self, label: tuple[bytes, int]) -> list[Any] | None:
+        """Returns None: everything is sent."""
+        return None
+
+    def transfers(self) -> list[Transfer]:
+        """Returns nothing: messages are sent whole."""
         return []
 
     def room(self) -> memoryview | None:

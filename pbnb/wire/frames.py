@@ -51,7 +51,7 @@ import sys
 from array import array
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -60,7 +60,7 @@ from ..limits import Limits
 from .banana import NEED_DATA, NeedData
 from .plain import Numbers, check_body, check_tree
 
-__all__ = ["Expression", "FrameDialect", "OutOfBand"]
+__all__ = ["Expression", "FrameDialect", "OutOfBand", "Transfer"]
 
 MESSAGE, ANNOUNCE, PIECE, DROP = range(4)
 EXPRESSION, INTEGER, AS_BYTES, AS_MEMORY, INT32, INT64, FLOAT64 = range(1, 8)
@@ -114,13 +114,34 @@ class OutOfBand:
         self.as_bytes = as_bytes
 
 
+class Transfer(NamedTuple):
+    """A message whose buffers are on their way.
+
+    Attributes:
+        label: The first two items of the message, its command and its number; of the peer's
+            messages whatever stands there.
+        outgoing: Whether it is sent, and not received.
+        done: How many bytes of the buffers have gone or come.
+        size: How many there are.
+    """
+
+    label: tuple[Any, Any]
+    outgoing: bool
+    done: int
+    size: int
+
+
 class _Outgoing:
     """A message's buffers, on their way out."""
 
-    __slots__ = ("at", "buffers", "ordered", "stream")
+    __slots__ = ("at", "buffers", "label", "left", "ordered", "size", "stream")
 
-    def __init__(self, stream: int, buffers: list[memoryview], ordered: bool) -> None:
+    def __init__(
+        self, stream: int, buffers: list[memoryview], ordered: bool, label: tuple[Any, Any]
+    ) -> None:
         self.stream = stream
+        self.label = label
+        self.size = self.left = sum(map(len, buffers))
         self.buffers = deque(each for each in buffers if each)
         self.ordered = ordered
         self.at = 0
@@ -130,6 +151,7 @@ class _Outgoing:
         buffer = self.buffers[0]
         piece = buffer[self.at : self.at + most]
         self.at += len(piece)
+        self.left -= len(piece)
         if self.at == len(buffer):
             self.buffers.popleft()
             self.at = 0
@@ -167,14 +189,14 @@ class _Memory:
 class _Incoming:
     """A message whose buffers are on their way in."""
 
-    __slots__ = ("at", "body", "index", "left", "memories", "start", "stream")
+    __slots__ = ("at", "body", "index", "left", "memories", "size", "start", "stream")
 
     def __init__(self, stream: int, body: bytes, start: int, memories: list[_Memory]) -> None:
         self.stream = stream
         self.body = body
         self.start = start  # of the message within it
         self.memories = memories
-        self.left = sum(each.size for each in memories)
+        self.size = self.left = sum(each.size for each in memories)
         self.index = 0
         self.at = 0
         self._skip()
@@ -289,9 +311,13 @@ class FrameDialect:
         try:
             body = self._encoder.encode(tree)
         except OverflowError:
+            self._met.clear()
             if Expression not in map(type, tree):  # type: ignore[call-overload]
                 raise
             body = self._encode(tree := _replaced(tree, self._spell_integer))
+        except BaseException:
+            self._met.clear()
+            raise
         if len(body) <= self._short and not self._met:
             frames = [_head(len(body), MESSAGE, 0) + body]
             if self._ordered is None:
@@ -302,7 +328,8 @@ class FrameDialect:
         self._check(body)
         if not self._met:
             return self._queue([_head(len(body), MESSAGE, 0), body], None)
-        return self._queue(*self._announce(body, ordered))
+        label = tuple(tree[:2])  # type: ignore[index]
+        return self._queue(*self._announce(body, ordered, label))
 
     def _queue(self, frames: list[Any], transfer: _Outgoing | None) -> list[Any]:
         """Returns frames that may go out now; keeps them where they have to wait."""
@@ -336,7 +363,7 @@ class FrameDialect:
             self._met.clear()
             raise BananaError(f"cannot send {str(error).removeprefix('received ')}") from None
 
-    def _announce(self, body: bytes, ordered: bool) -> tuple[list[Any], _Outgoing]:
+    def _announce(self, body: bytes, ordered: bool, label: Any) -> tuple[list[Any], _Outgoing]:
         met, self._met = self._met, []
         size = sum(len(each.data) for each in met)
         if size > self._sending.buffer_bytes:
@@ -349,7 +376,7 @@ class FrameDialect:
         stream = self._free_stream()
         sizes = [len(each.data) | (_BYTES_FLAG if each.as_bytes else 0) for each in met]
         table = struct.pack(f">I{len(sizes)}Q", len(sizes), *sizes)
-        transfer = _Outgoing(stream, [each.data for each in met], ordered)
+        transfer = _Outgoing(stream, [each.data for each in met], ordered, label)
         return [_head(len(table) + len(body), ANNOUNCE, stream) + table, body], transfer
 
     def _free_stream(self) -> int:
@@ -414,6 +441,38 @@ class FrameDialect:
                 self._begin(following)
         self.sending = bool(self._transfers)
         return out
+
+    def drop(self, label: tuple[bytes, int]) -> list[Any] | None:
+        """Gives a message up whose buffers are on their way, unless others wait behind it.
+
+        Args:
+            label: The message's command and number.
+
+        Returns:
+            What is to be written for it; None where nothing was given up.
+        """
+        for transfer in self._transfers:
+            if transfer.label == label and not transfer.ordered:
+                assert self._transfers
+                self._transfers.remove(transfer)
+                self.sending = bool(self._transfers)
+                return [_head(0, DROP, transfer.stream)]
+        for waiting in self._behind:
+            if waiting[1] is not None and waiting[1].label == label and not waiting[1].ordered:
+                self._behind.remove(waiting)
+                return []
+        return None
+
+    def transfers(self) -> list[Transfer]:
+        """Returns which messages have buffers on their way, and how far they are."""
+        behind = [each for _, each in self._behind if each is not None]
+        return [
+            Transfer(each.label, True, each.size - each.left, each.size)
+            for each in (*self._transfers, *behind)
+        ] + [
+            Transfer(_label(each.body, each.start), False, each.size - each.left, each.size)
+            for each in list(self._incoming.values())
+        ]
 
     # Reading
 
@@ -680,6 +739,19 @@ class FrameDialect:
 def _expressions_in(message: Any) -> int:
     """Returns how many parts of a message are expressions, as they may be."""
     return sum(type(each) is Expression for each in message) if type(message) is list else 0
+
+
+def _label(body: bytes, start: int) -> tuple[Any, Any]:
+    """Returns the command and the number of a message that cannot be read yet."""
+    if body[start + 1 : start + 2] != b"\xc4":
+        return None, None
+    at = start + 3 + body[start + 2]
+    command, first = body[start + 3 : at], int.from_bytes(body[at : at + 1], "big")
+    if first < 0x80:
+        return command, first
+    if not 0xCC <= first <= 0xCF:
+        return command, None
+    return command, int.from_bytes(body[at + 1 : at + 1 + 2 ** (first - 0xCC)], "big")
 
 
 class _Integer:

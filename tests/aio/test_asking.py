@@ -147,3 +147,76 @@ def test_every_pending_call_fails_when_the_connection_ends() -> None:
                 ref.remote_only("echo", 1)
 
     asyncio.run(main())
+
+
+# Large arguments and answers
+
+
+LARGE = bytes(64_000_000)
+
+
+def test_a_call_that_is_cancelled_while_it_is_sent_is_given_up() -> None:
+    async def main() -> None:
+        desk = Desk()
+        async with served(desk) as (server, ref):
+            call = ref.callRemote("note", LARGE)
+            (row,) = ref.broker.snapshot().transfers
+            assert (row.method, row.outgoing, row.size) == ("note", True, len(LARGE))
+            assert row.done < row.size
+            call.cancel()
+            assert ref.broker.snapshot().transfers == ()
+            assert tables(ref.broker) == []
+            assert await ref.callRemote("echo", "alive") == "alive"
+            (other,) = server.connections
+            assert other.snapshot().transfers == ()
+            assert desk.notes == []
+
+    asyncio.run(main())
+
+
+def test_a_large_call_that_exceeds_its_deadline_is_given_up() -> None:
+    async def main() -> None:
+        desk = Desk()
+        async with served(desk) as (_, ref):
+            with pytest.raises(TimeoutError):
+                await ref.with_deadline(0.0001).callRemote("note", LARGE)
+            assert await ref.callRemote("echo", "alive") == "alive"
+            assert desk.notes == []
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_nobody_waits_for_any_more_is_given_up() -> None:
+    class Camera(pb.Root):
+        def remote_picture(self) -> bytes:
+            return LARGE
+
+    async def main() -> None:
+        async with served(Camera()) as (server, ref):
+            call = ref.callRemote("picture")
+            await until(lambda: bool(ref.broker.snapshot().transfers))
+            (row,) = ref.broker.snapshot().transfers
+            assert (row.method, row.outgoing, row.size) == ("picture", False, len(LARGE))
+            received = ref.broker.bytes_received
+            call.cancel()
+            await until(lambda: not ref.broker.machine.pending)
+            (other,) = server.connections
+            assert ref.broker.snapshot().transfers == other.snapshot().transfers == ()
+            assert ref.broker.bytes_received - received < len(LARGE)
+            assert await ref.callRemote("picture") == LARGE
+
+    asyncio.run(main())
+
+
+def test_short_calls_go_on_while_something_large_is_on_its_way() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            large = ref.callRemote("echo", bytes(256 * 1024 * 1024))
+            count = 0
+            while not large.called:
+                assert await ref.callRemote("echo", count) == count
+                count += 1
+            assert len(await large) == 256 * 1024 * 1024
+            assert count > 20
+
+    asyncio.run(main())

@@ -284,3 +284,84 @@ def test_the_page_about_frames_shows_recorded_ones() -> None:
     shown = [line.strip() for line in page.splitlines() if line.startswith("    00")]
     assert len(shown) == 3
     assert set(shown) <= {case["hex"] for case in VECTORS}
+
+
+# Transfers, and what is given up of them
+
+
+def half_sent(*trees: Any, ordered: bool = False) -> tuple[FrameDialect, FrameDialect]:
+    """Returns two ends between which messages are on their way, a piece of each."""
+    sender, reader = dialect(), dialect()
+    for tree in trees:
+        reader.feed(b"".join(sender.encode(tree, ordered)))
+    for _ in trees:
+        assert reader.next() is NEED_DATA
+        reader.feed(b"".join(sender.pieces()))
+    assert reader.next() is NEED_DATA
+    return sender, reader
+
+
+def large(number: int, command: bytes = b"answer") -> list[Any]:
+    return [command, number, Expression([b"x", OutOfBand(memoryview(BLOB * 2))])]
+
+
+def test_it_is_known_how_far_messages_are() -> None:
+    trees = [large(n, b"message") for n in (1, 127)] + [large(n) for n in (128, 2**16, 2**40)]
+    sender, reader = half_sent(*trees)
+    size = len(BLOB) * 2
+    for end, outgoing in ((sender, True), (reader, False)):
+        rows = end.transfers()
+        assert [row.label for row in rows] == [tuple(tree[:2]) for tree in trees]
+        assert {(row.outgoing, row.done, row.size) for row in rows} == {(outgoing, 2**18, size)}
+    assert dialect().transfers() == []
+
+
+@pytest.mark.parametrize("message", [5, [], {}, [5, 6], [b"answer", -1], [b"answer", "x"], "x" * 9])
+def test_a_message_of_another_form_has_a_label_too(message: Any) -> None:
+    reader = dialect()
+    reader.feed(announced(message, 8))
+    assert reader.next() is NEED_DATA
+    (row,) = reader.transfers()
+    assert row.done == 0 and row.label[1] in (None, 6)
+
+
+def test_a_message_is_given_up_and_others_go_on() -> None:
+    sender, reader = half_sent(large(1), large(2))
+    assert sender.drop((b"answer", 3)) is None
+    assert sender.drop((b"message", 1)) is None
+    frames = sender.drop((b"answer", 1))
+    assert frames == [frame(DROP, b"", 1)]
+    assert sender.drop((b"answer", 1)) is None
+    reader.feed(b"".join(frames))
+    assert reader.next() is NEED_DATA
+    assert [row.label for row in reader.transfers()] == [(b"answer", 2)]
+    found = []
+    while sender.sending:
+        reader.feed(b"".join(sender.pieces()))
+        while (tree := reader.next()) is not NEED_DATA:
+            found.append(tree[1])
+    assert found == [2]
+    assert sender.transfers() == reader.transfers() == []
+
+
+def test_what_others_wait_behind_is_not_given_up_and_what_waits_is() -> None:
+    sender, reader = half_sent(large(1), ordered=True)
+    assert sender.encode(large(2)) == []
+    assert sender.encode([b"answer", 3, None]) == []
+    assert sender.drop((b"answer", 1)) is None
+    assert sender.drop((b"answer", 2)) == []
+    found = []
+    while sender.sending:
+        reader.feed(b"".join(sender.pieces()))
+        while (tree := reader.next()) is not NEED_DATA:
+            found.append(tree[1])
+    assert found == [1, 3]
+
+
+def test_what_fails_half_way_leaves_nothing_behind() -> None:
+    blob = OutOfBand(memoryview(BLOB))
+    sender = dialect()
+    for wrong in (object(), 2**100_000):
+        with pytest.raises(BananaError):
+            sender.encode([b"answer", 1, Expression([b"x", blob, wrong])])
+        assert out_of(sender, [b"answer", 2, None]) == out_of(dialect(), [b"answer", 2, None])

@@ -1,0 +1,129 @@
+"""The bar below a cell that waits for something large."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pbnb.notebook.progress import progress_text
+from pbnb.protocol.snapshot import TransferRow
+from tests.support.kernels import Cell, Kernel
+
+SERVE = """\
+import os, time
+def compute(path):
+    print('computing', flush=True)
+    while not os.path.exists(path):
+        time.sleep(0.01)
+class Desk(Echoer):
+    def remote_picture(self, path):
+        # When a part of the answer is written, this kernel does nothing else for a while.
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: loop.call_soon(compute, path))
+        return bytes(64_000_000)
+%pb_serve Desk() --name desk
+"""
+PRESS = """\
+import threading, time, ipywidgets
+def press():
+    while True:
+        time.sleep(0.01)
+        for each in list(ipywidgets.widgets.widget._instances.values()):
+            if isinstance(each, ipywidgets.Button):
+                return each.click()
+threading.Thread(target=press).start()
+"""
+VIEW = "application/vnd.jupyter.widget-view+json"
+
+
+def compute(kernel: Kernel, path: Path) -> str:
+    """Blocks a kernel until a file is there; returns the number of the cell, which has begun."""
+    number = kernel.send(f"compute({str(path)!r})")
+    kernel.wait_until(number, lambda cell: cell.stdout)
+    return number
+
+
+def bars(cell: Cell) -> list[dict[str, Any]]:
+    return [data for data in cell.shown if VIEW in data]
+
+
+def check_taken_back(cell: Cell) -> None:
+    (bar,) = bars(cell)
+    assert " of 61.0 MiB" in bar["text/plain"]
+    displays = [each for each in cell.shown if VIEW not in each]
+    assert displays[-1] == {}
+
+
+def test_who_sends_something_large_sees_how_far_it_is(
+    kernel: Kernel, peer: Kernel, tmp_path: Path
+) -> None:
+    kernel.run(SERVE)
+    peer.run("ref = %pb_connect desk")
+    path = tmp_path / "go"
+    computing = compute(kernel, path)
+    waiting = peer.send("len(await ref.callRemote('echo', bytes(64_000_000)))")
+    peer.wait_until(waiting, bars)
+    path.touch()
+    cell = peer.wait(waiting)
+    assert (cell.status, cell.result) == ("ok", "64000000")
+    assert bars(cell)[0]["text/plain"].startswith("to echo(): ")
+    assert {} in cell.shown
+    assert kernel.wait(computing).status == "ok"
+
+
+def test_who_is_sent_something_large_sees_it_too(
+    kernel: Kernel, peer: Kernel, tmp_path: Path
+) -> None:
+    kernel.run(SERVE)
+    peer.run("ref = %pb_connect desk")
+    path = tmp_path / "go"
+    waiting = peer.send(f"len(await ref.callRemote('picture', {str(path)!r}))")
+    peer.wait_until(waiting, bars)
+    path.touch()
+    cell = peer.wait(waiting)
+    assert (cell.status, cell.result) == ("ok", "64000000")
+    assert bars(cell)[0]["text/plain"].startswith("from picture(): ")
+    check_taken_back(cell)
+
+
+def test_its_button_cancels_the_call(kernel: Kernel, peer: Kernel, tmp_path: Path) -> None:
+    kernel.run(SERVE)
+    peer.run("ref = %pb_connect desk")
+    path = tmp_path / "go"
+    computing = compute(kernel, path)
+    # Clicks are heard of in another thread while a cell runs.
+    waiting = peer.send(PRESS + "await ref.callRemote('echo', bytes(64_000_000))")
+    cell = peer.wait(waiting)
+    assert cell.ename == "CancelledError"
+    check_taken_back(cell)
+    path.touch()
+    assert kernel.wait(computing).status == "ok"
+    cell = peer.run("ref.broker.snapshot().transfers, await ref.callRemote('echo', 'alive')")
+    assert cell.result == "((), 'alive')"
+
+
+def test_nothing_is_shown_of_what_is_quick(kernel: Kernel, peer: Kernel) -> None:
+    kernel.run(SERVE)
+    peer.run("ref = %pb_connect desk")
+    cell = peer.run("len(await ref.callRemote('echo', bytes(1_000_000)))\nawait asyncio.sleep(1)")
+    assert bars(cell) == []
+    assert cell.shown == []
+
+
+@pytest.mark.parametrize(
+    ("row", "seconds", "before", "text"),
+    [
+        (TransferRow(1, "f", True, 0, 900), 1.0, 0, "to f(): 0 B of 900 B"),
+        (TransferRow(1, "f", True, 500, 1000), 0.0, 0, "to f(): 500 B of 1.0 KiB"),
+        (
+            TransferRow(1, "f", False, 3 * 2**29, 2**31),
+            2.0,
+            2**29,
+            "from f(): 1.5 GiB of 2.0 GiB, 512 MiB/s, 1 s left",
+        ),
+    ],
+)
+def test_what_is_said(row: TransferRow, seconds: float, before: int, text: str) -> None:
+    assert progress_text(row, seconds, before) == text
