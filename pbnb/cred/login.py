@@ -45,7 +45,7 @@ class LoginRoot(Root):
     Args:
         portal: Who may log in, and to what.
         salts: The salts of the server's users.
-        channel: The address of the server, as it is on its own end of the connection.
+        channel: The certificate of the server, or its address, as it is on its own end.
         legacy_auth: Also offer PB's own login, with MD5.
         advice: What to tell those who call something else: how to log in.
     """
@@ -175,7 +175,8 @@ class ScramChallenger(Referenceable):
 
         Args:
             proof: The client's proof.
-            channel: The address that the client has connected to, which its proof covers.
+            channel: The certificate or the address that the client has seen, which its proof
+                covers.
 
         Raises:
             UnauthorizedLogin: The proof is wrong, or not the first, or for another channel.
@@ -189,9 +190,9 @@ class ScramChallenger(Referenceable):
         if channel != self._root.channel:
             # The words are the same for the peer, who may be the one that relays it.
             log.warning(
-                "refused the login of %r: it was made for %.80r, and this is %s. Somebody relays "
-                "it; if that is your own tunnel, connect with server_address=%r",
-                *(self._username, channel, self._root.channel, self._root.channel),
+                "refused the login of %r: it was made for %.100r, and this is %s. Somebody relays "
+                "it; where that is your own tunnel, connect with %s",
+                *(self._username, channel, self._root.channel, _way_through(self._root.channel)),
             )
             raise UnauthorizedLogin(_REFUSED)
         if credentials.keys is None:
@@ -223,6 +224,12 @@ class Gate(Referenceable):
         if spent:
             raise UnauthorizedLogin(_REFUSED)
         return await self._root.admit(self._avatar_id, mind)
+
+
+def _way_through(channel: str) -> str:
+    # A certificate is the same at both ends of a tunnel, unless the tunnel ends the TLS itself.
+    host = channel.rpartition(":")[0]
+    return f"server_address={channel!r}" if "." in host or "]" in host else "what it leads to"
 
 
 def _name(username: object) -> str:
