@@ -75,10 +75,11 @@ def test_nothing_else_is_installed_from_the_repository(dockerfile: list[str]) ->
     assert len(installs) == 1
 
 
-def test_the_requirements_are_pbnb_a_lab_and_twisted() -> None:
+def test_the_requirements_are_pbnb_a_lab_and_what_notebooks_show() -> None:
     text = (ROOT / "binder" / "requirements.txt").read_text("utf-8")
     wanted = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert [re.split(r"[\[<>=~]", line)[0] for line in wanted] == [".", "jupyterlab", "twisted"]
+    names = [re.split(r"[\[<>=~]", line)[0] for line in wanted]
+    assert names == [".", "jupyterlab", "twisted", "numpy"]
 
 
 def test_readme_opens_the_index_on_binder() -> None:
