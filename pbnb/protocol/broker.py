@@ -49,9 +49,9 @@ from ..flavors import (
 from ..jelly.copies import LARGEST_NUMBER
 from ..jelly.extras import ABOUT, ABOUT_NAME, EXTRA_TYPES, PeerNotAsked
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
-from ..jelly.jelly import Jellier
+from ..jelly.jelly import Jellier, jelly_atoms
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
-from ..jelly.unjelly import READERS, Unjellier, text_keys
+from ..jelly.unjelly import READERS, Unjellier, text_keys, unjelly_atoms
 from ..limits import Limits
 from ..refs import CachedRemotely, Loan, Observer, Peer, Refs, RemoteReference
 from ..wire.banana import NEED_DATA, Tree
@@ -313,6 +313,15 @@ class Broker:
         kw: dict[str, Any],
         wants_answer: bool,
     ) -> PendingCall | None:
+        if not (kw or self.wire.plain) and (atoms := jelly_atoms(args)) is not None:
+            request_id = self._last_request + 1
+            head = [command, request_id, luid, name.encode("utf-8"), int(wants_answer)]
+            self._send([*head, atoms, [b"dictionary"]])
+            self._last_request = request_id
+            if not wants_answer:
+                return None
+            call = self.pending[request_id] = PendingCall(request_id, ref, name, [])
+            return call
         loan = self.refs.loan()
         # In a call, unlike in an answer, a type that the peer does not know is an error of that
         # call alone: nobody has to be asked first.
@@ -392,6 +401,13 @@ class Broker:
                 self._out += self.wire.encode([b"answer", request_id, plain[0]])
             except (OverflowError, BananaError):
                 pass  # what follows says in whose name it fails
+            else:
+                return None
+        elif not self.wire.plain and (atoms := jelly_atoms((value,))) is not None:
+            try:
+                self._send([b"answer", request_id, atoms[1]])
+            except BananaError:
+                pass  # as above
             else:
                 return None
         loan = self.refs.loan()
@@ -574,6 +590,8 @@ class Broker:
             tree = _tree_in(tree)
         if tree == [b"tuple"]:  # the usual case, and no type that anybody has to allow
             return ()
+        if (items := unjelly_atoms(tree, self.security)) is not None:
+            return tuple(items)
         args = self._unjelly(tree, perspective)
         if type(args) is not tuple:
             raise InsecureJelly(f"the arguments of a call are a tuple, not {type(args).__name__}")
@@ -606,6 +624,8 @@ class Broker:
         try:
             if self.wire.plain and type(value) is not Expression:
                 value = value if self._reads_plain else self._read_plain(value)
+            elif (items := unjelly_atoms([b"tuple", value], self.security)) is not None:
+                value = items[0]
             else:
                 value = self._unjelly(_tree_in(value), call.ref.perspective)
         except (InsecureJelly, LimitExceeded) as error:
