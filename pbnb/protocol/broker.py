@@ -624,10 +624,12 @@ class Broker:
         try:
             if self.wire.plain and type(value) is not Expression:
                 value = value if self._reads_plain else self._read_plain(value)
-            elif (items := unjelly_atoms([b"tuple", value], self.security)) is not None:
+            elif (
+                items := unjelly_atoms([b"tuple", value := _tree_in(value)], self.security)
+            ) is not None:
                 value = items[0]
             else:
-                value = self._unjelly(_tree_in(value), call.ref.perspective)
+                value = self._unjelly(value, call.ref.perspective)
         except (InsecureJelly, LimitExceeded) as error:
             value = Failure.of(error)
         self._released += self.refs.unpin(call.pinned)

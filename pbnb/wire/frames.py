@@ -391,7 +391,9 @@ class FrameDialect:
     def _extension(self, value: Any) -> Any:
         kind = type(value)
         if kind is Expression:
-            return msgspec.msgpack.Ext(EXPRESSION, self._encoder.encode(value.tree))
+            inner = self._encoder.encode(value.tree)
+            self._check(inner)  # its reader will
+            return msgspec.msgpack.Ext(EXPRESSION, inner)
         if kind is OutOfBand:
             number = len(self._met)
             self._met.append(value)

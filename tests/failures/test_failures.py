@@ -487,7 +487,7 @@ class Unsendable(pb.Copyable):
 
 
 used("argument_cannot_be_sent", pb.InsecureJelly, lambda ref: ref.callRemote("echo", object()))
-used("argument_is_too_long", pb.BananaError, lambda ref: ref.callRemote("echo", [0.5j] * 1_000_000))
+used("argument_is_too_long", pb.BananaError, lambda ref: ref.callRemote("echo", [None] * 1_000_001))
 used("argument_is_too_large", pb.BananaError, lambda ref: ref.callRemote("echo", 2**500))
 used("argument_has_no_state", LookupError, lambda ref: ref.callRemote("echo", Unsendable()))
 used("method_is_missing", pb.NoSuchMethod, lambda ref: ref.callRemote("nothing"))
@@ -502,7 +502,7 @@ class Odd(pb.Root):
         return object()
 
     def remote_long(self) -> Any:
-        return [[0]] * 1_100_000
+        return [None] * 1_000_001
 
     async def remote_late(self) -> Any:
         await asyncio.sleep(0)

@@ -179,11 +179,16 @@ def test_nothing_overtakes_what_is_ordered() -> None:
 def test_what_cannot_be_sent_changes_nothing() -> None:
     sender = dialect(message_items=1000, buffer_bytes=1000)
     view = memoryview(BLOB)
+    deep: Any = 0
+    for _ in range(400):
+        deep = [deep]
     for value, text in (
         (Expression([OutOfBand(view), object()]), "object"),
         (Expression([2**500]), "501 bits"),
         (Expression([OutOfBand(view)]), "buffer_bytes is 1000"),
         ([None] * 1001, "message_items is 1000"),
+        (Expression([b"list", *[0] * 1001]), "message_items is 1000"),
+        (Expression(deep), "depth is 320"),
     ):
         with pytest.raises(BananaError, match=text):
             sender.encode([b"answer", 1, value])
