@@ -212,4 +212,4 @@ def test_a_profile_of_both_ends() -> None:
     client, server = shown.split("--- server")
     for text in (client, server):
         assert " function calls " in text
-        assert "/pbnb/aio/connection.py" in text
+        assert "/pbnb/protocol/broker.py" in text
