@@ -77,6 +77,7 @@ _GRACE = 2.0
 # What is received is short, as a rule, and is copied out of this at once; one will do for all
 # connections of a thread. What is long is received where it belongs.
 _RECEIVED = 256 * 1024
+_BRIEFLY = 4 * 1024
 _scratch = threading.local()
 
 
@@ -237,15 +238,17 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Returns where the next bytes are to be received; called by the event loop."""
-        self._in_place = False
-        if self.machine.wire.in_place and (room := self.machine.room()) is not None:
-            self._in_place = True
+        in_place = self.machine.wire.in_place
+        room = self.machine.room() if in_place else None
+        self._in_place = room is not None
+        if room is not None:
             return room
         try:
             scratch: memoryview = _scratch.view
         except AttributeError:
             scratch = _scratch.view = memoryview(bytearray(_RECEIVED))
-        return scratch
+        # Between two parts of a large message the head of the next is wanted, and little more.
+        return scratch[:_BRIEFLY] if in_place else scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handles what was received into the last buffer; called by the event loop."""

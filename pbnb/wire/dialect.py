@@ -60,7 +60,7 @@ class Dialect(Protocol):
 
     @property
     def in_place(self) -> bool:
-        """Whether `room` says where the next bytes are wanted."""
+        """Whether `room` may say where the next bytes are wanted; else few are wanted at once."""
 
     def pieces(self) -> list[Any]:
         """Returns some of those parts, to be written behind what `encode` has returned so far."""

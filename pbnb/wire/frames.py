@@ -227,7 +227,8 @@ class FrameDialect:
         name: The name by which it is offered and chosen.
         limits: What one message of the peer's may cost; may be set at any time.
         sending: Whether buffers wait to be sent.
-        in_place: Whether `room` says where the next bytes are wanted.
+        in_place: Whether buffers or a long body are on their way in: `room` says where the next
+            bytes are wanted. Where it says nothing, few bytes are: those behind them have a place.
     """
 
     __slots__ = (
@@ -591,7 +592,7 @@ class FrameDialect:
 
     def _through(self) -> Any | None:
         """Returns the message that is complete with what has just come, if one is."""
-        self.in_place = False
+        self.in_place = bool(self._incoming)
         if self._body is not None:
             if self._body_at < self._body.size:
                 self.in_place = True
@@ -646,6 +647,7 @@ class FrameDialect:
         if not message.left:
             return self._complete(message)
         self._incoming[self._body_stream] = message
+        self.in_place = True
         return None
 
     def _begin_piece(self, length: int, stream: int) -> None:
@@ -660,6 +662,7 @@ class FrameDialect:
         message = self._incoming.pop(stream, None)
         if message is None:
             raise RemoteProtocolError(f"stream {stream} is dropped, which was not announced")
+        self.in_place = bool(self._incoming)
         self._uncount(message)
 
     def _uncount(self, message: _Incoming) -> None:
@@ -668,6 +671,7 @@ class FrameDialect:
 
     def _complete(self, message: _Incoming) -> Any:
         self._incoming.pop(message.stream, None)
+        self.in_place = bool(self._incoming)
         self._uncount(message)
         self._received = [each.result() for each in message.memories]
         try:

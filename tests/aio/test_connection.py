@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import pbnb as pb
-from pbnb.aio.connection import Connection
+from pbnb.aio.connection import Connection, _scratch
 from pbnb.wire.banana import Decoder, encode
+from pbnb.wire.frames import FrameDialect
 from tests.support.lake import Duck, RemoteDuck
 from tests.support.serving import Desk, Thing, served, tables, until
 
@@ -332,3 +333,31 @@ async def _snapshots() -> None:
 
 def test_a_snapshot_says_what_is_held_and_what_is_pending() -> None:
     asyncio.run(_snapshots())
+
+
+def test_what_is_large_is_received_where_it_belongs() -> None:
+    async def main() -> None:
+        connection = Connection(listening=False, dialects=("pbnb1",))
+        connection.connection_made(Wire())
+        connection.data_received(pb.banana.encode([b"pbnb1"], None))
+        sender, blob = FrameDialect(pb.Limits()), bytes(range(256)) * 4096
+        announced = sender.encode([b"answer", 1, blob])
+        call = connection.root().callRemote("picture")
+        full = len(connection.get_buffer(-1))
+        said = b"".join([*announced, *(part for _ in range(4) for part in sender.pieces())])
+        copied = 0
+        while said:
+            room = connection.get_buffer(-1)
+            part = said[: len(room)]
+            room[: len(part)] = part
+            if room.obj is _scratch.view.obj:
+                copied += len(part)
+            connection.buffer_updated(len(part))
+            said = said[len(part) :]
+        assert await call == blob
+        # Of each part no more than what came with its head, once the first was announced.
+        assert copied <= full + 4 * 4096
+        assert len(connection.get_buffer(-1)) == full
+        connection.connection_lost(None)
+
+    asyncio.run(main())
