@@ -217,7 +217,9 @@ def _table(tree: list[Tree], stream: Any) -> Any:
         _check_messages(tree, pa, buffer)
         reader = pa.ipc.open_stream(buffer)
         for field in reader.schema:
-            _check_type(pa, field.type, malformed(tree, f"a column of the type {field.type}"))
+            # Their names have to be text, too, which is found out by reading them.
+            named = f"a column {field.name} of the type {field.type}"
+            _check_type(pa, field.type, malformed(tree, named[:200]))
         table = reader.read_all()
         table.validate(full=True)
     except InsecureJelly:
@@ -289,7 +291,10 @@ def _check_type(pa: Any, kind: Any, error: Exception, depth: int = _DEEPEST) -> 
     if types.is_dictionary(kind):
         _check_type(pa, kind.value_type, error, depth - 1)
     for index in range(kind.num_fields):
-        _check_type(pa, kind.field(index).type, error, depth - 1)
+        part = kind.field(index)
+        if type(part.name) is not str:  # which fails already where it is no text
+            raise error
+        _check_type(pa, part.type, error, depth - 1)
 
 
 def _takes_no_memory(types: Any, kind: Any) -> bool:
