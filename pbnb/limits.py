@@ -31,6 +31,9 @@ class Limits:
         message_items: Number of tokens in one message, lists included.
         buffer_bytes: Size of the arrays and large byte strings that are on their way at one time,
             between pbnb peers. They are no part of the message that they belong to.
+        shared_bytes: Memory of this side's in which such arrays and byte strings lie for a peer of
+            the same user on the same machine, which looks at them there. Where it is full, they
+            are sent; 0 sends them all.
         references: Objects lent to the peer at one time, the root not counted; and objects of
             the peer's that are referred to here.
         hash_collisions: Keys of one dict or set that share one hash.
@@ -67,6 +70,7 @@ class Limits:
     message_bytes: int = 64 * 1024 * 1024
     message_items: int = 1_000_000
     buffer_bytes: int = 1024 * 1024 * 1024
+    shared_bytes: int = 512 * 1024 * 1024
     references: int = 1024
     hash_collisions: int = 64
     handshake_bytes: int = 256

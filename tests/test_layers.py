@@ -65,6 +65,9 @@ LATE = {
     ("pbnb/jelly/tables.py", "_imported"),
     # Windows has no locks of this kind, and no Unix sockets to lock for.
     ("pbnb/aio/unix.py", "_locked"),
+    # Nor has it seals.
+    ("pbnb/wire/segments.py", "_seal"),
+    ("pbnb/wire/segments.py", "_is_sealed"),
     ("pbnb/__init__.py", "show"),
     ("pbnb/__init__.py", "bind"),
     ("pbnb/__init__.py", "view"),

@@ -55,6 +55,7 @@ from .flow import Flow
 from .here import Here
 from .liveness import Liveness, unread
 from .logged import Warnings
+from .sharing import Sharing, on_one_machine
 from .streams import Stream
 from .threads import await_in, running_loop, tell
 from .turns import Turns
@@ -126,6 +127,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         "_ended",
         "_guarded",
         "_in_place",
+        "_sharing",
         "_listening",
         "_made",
         "_opened",
@@ -215,6 +217,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self._warnings = warnings or Warnings(limits.logged_lines)
         self._in_place = False
         self._reading_later = False
+        self._sharing: Sharing | None = None
 
     # What the event loop calls. It takes the way of BufferedProtocol, with memory of ours.
 
@@ -303,6 +306,8 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.lost = True
         cause = self.error = self.error or exc
         self.liveness.end()
+        if self._sharing is not None:
+            self._sharing.end()
         self.here.ended()
         self.turns.clear()
         ended = self.machine.close()
@@ -693,6 +698,8 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
     def _on_opened(self, event: Opened) -> None:
         self.liveness.opened(self._guarded)
         self.here.opened()
+        if on_one_machine(self._transport):
+            self._sharing = Sharing(self.machine, self.loop)
         self._opened(self)
         self._watchers.opened()
 

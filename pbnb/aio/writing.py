@@ -23,6 +23,9 @@ BURST = 24
 # Parts of large messages that are written in one turn of the loop.
 _PIECES = 8
 
+# Seconds that the end of a connection waits for what the peer's dialect answers by itself.
+_ANSWER_SECONDS = 2.0
+
 # On these Pythons writelines() does not tell that the buffer is full (CVE-2024-12254).
 _NEVER_FULL = sys.version_info[:2] in ((3, 12), (3, 13)) and sys.version_info < (
     (3, 12, 9) if sys.version_info < (3, 13) else (3, 13, 2)
@@ -61,6 +64,7 @@ class Writing:
         "_pumping",
         "_soon",
         "_transport",
+        "_waiting",
         "bytes_sent",
         "full",
     )
@@ -74,7 +78,7 @@ class Writing:
         self._host = host
         self._machine = machine
         self._flow = flow
-        self._soon = self._pumping = self._closing = False
+        self._soon = self._pumping = self._closing = self._waiting = False
         self._paced: list[Callable[[], bool]] = []
 
     def begin(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -105,6 +109,8 @@ class Writing:
         self._write_queued()
         if machine.wire.sending and not (self._pumping or self.full or self._host.lost):
             self._pump()
+        elif self._closing and not machine.wire.sending:
+            self._close_when_answered()
 
     def _write_queued(self) -> None:
         machine = self._machine
@@ -137,7 +143,7 @@ class Writing:
             left -= 1
         if not wire.sending:
             if self._closing:
-                self._close()
+                self._close_when_answered()
         elif not (self.full or self._host.lost):
             self._pumping = True
             self._loop.call_soon(self._pump)
@@ -177,7 +183,16 @@ class Writing:
         self.now()
         self._closing = True
         if not self._machine.wire.sending:
+            self._close_when_answered()
+
+    def _close_when_answered(self) -> None:
+        # What comes when nobody reads any more makes the system reset the connection, and the
+        # peer lose what it has not read yet.
+        if not self._machine.wire.awaits:
             self._close()
+        elif not self._waiting:
+            self._waiting = True
+            self._loop.call_later(_ANSWER_SECONDS, self._close)
 
     def _close(self) -> None:
         # Under TLS, closing twice would cut off what was still to be written.

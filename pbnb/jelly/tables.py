@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InsecureJelly
 from ..wire.banana import Tree
+from ..wire.segments import is_shared
 from .tagging import Foreign, carried, check_reads, check_size, malformed, parts_of
 
 if TYPE_CHECKING:
@@ -212,7 +213,8 @@ def _table(tree: list[Tree], stream: Any) -> Any:
     tag = tree[0]
     assert isinstance(tag, bytes)
     pa = _imported("pyarrow", tag)
-    buffer = pa.py_buffer(stream)
+    # What the peer could change after it was checked is not worth a check.
+    buffer = pa.py_buffer(bytes(stream) if is_shared(stream) else stream)
     try:
         _check_messages(tree, pa, buffer)
         reader = pa.ipc.open_stream(buffer)

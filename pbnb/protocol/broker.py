@@ -108,6 +108,7 @@ class Broker:
         "_allowed",
         "_handshake",
         "_last_request",
+        "_note",
         "_out",
         "_plain",
         "_reads_plain",
@@ -147,6 +148,7 @@ class Broker:
         self.broken = False
         self.closed = False
         self._unsafe_tracebacks = unsafe_tracebacks
+        self._note = note
         self._last_request = 0
         self._released: list[object] = []
         self._out: list[Any] = []
@@ -189,6 +191,9 @@ class Broker:
                     return self._open()
                 tree = self.wire.next()
                 if tree is NEED_DATA:
+                    if self.wire.replies:
+                        self._out += self.wire.replies
+                        self.wire.replies = ()
                     return None
                 if (event := self._receive(tree)) is not None:
                     return event
@@ -207,6 +212,18 @@ class Broker:
         out = self._out
         self._out = []
         return out
+
+    def share(self, written: Callable[[], object]) -> None:
+        """Lets large values lie in memory that both ends reach, where they seem to have some.
+
+        Args:
+            written: Called when `trim` will have something to give back.
+        """
+        self.wire.share(self._note, written)
+
+    def trim(self) -> bool:
+        """Gives shared memory back that was not in use lately; returns whether there is more."""
+        return self.wire.trim()
 
     def _open(self) -> Opened | None:
         assert self._handshake is not None
@@ -374,6 +391,8 @@ class Broker:
             if not (self.closed or self.broken):
                 for _ in range(count):
                     self._send([command, luid])
+        if self._handshake is None and not (self.closed or self.broken):
+            self._out += self.wire.released()
 
     # Answers of ours
 
@@ -680,6 +699,8 @@ class Broker:
     def close(self) -> Ended:
         """Ends the connection's state, and returns what ended with it."""
         self.closed = True
+        if self._handshake is None:
+            self.wire.close()
         ended = Ended(
             calls=tuple(self.pending.values()),
             observed=tuple(self.refs.caches.clear()),

@@ -96,6 +96,30 @@ class Dialect(Protocol):
     def unread(self) -> bytes:
         """Returns the bytes behind the last tree, and forgets them."""
 
+    #: What the dialect itself answers to what it has read, to be written, and then to be emptied.
+    replies: Sequence[Any]
+
+    def share(self, note: Callable[[], object], written: Callable[[], object]) -> None:
+        """Lets large buffers lie in memory that both ends reach, where that works.
+
+        Args:
+            note: Called, from any thread, when `released` has something.
+            written: Called when `trim` will have something to give back.
+        """
+
+    def released(self) -> list[Any]:
+        """Returns what the peer is to be told of its memory that nobody looks at any more."""
+
+    def trim(self) -> bool:
+        """Gives shared memory back that was not in use lately; returns whether there is more."""
+
+    @property
+    def awaits(self) -> bool:
+        """Whether the peer is about to answer the dialect itself."""
+
+    def close(self) -> None:
+        """Ends what is shared."""
+
 
 class BananaDialect(Decoder):
     """Banana, with a vocabulary or without.
@@ -114,6 +138,8 @@ class BananaDialect(Decoder):
 
     plain = False
     sending = False
+    awaits = False
+    replies: Sequence[Any] = ()
     in_place = False
 
     @property
@@ -147,6 +173,20 @@ class BananaDialect(Decoder):
 
     def filled(self, count: int) -> None:
         """Has nothing to count."""
+
+    def share(self, note: Callable[[], object], written: Callable[[], object]) -> None:
+        """Shares nothing: strings have no place but in their message."""
+
+    def released(self) -> list[Any]:
+        """Returns nothing."""
+        return []
+
+    def trim(self) -> bool:
+        """Has nothing to give back."""
+        return False
+
+    def close(self) -> None:
+        """Has nothing to end."""
 
 
 def _pb(limits: Limits) -> Dialect:

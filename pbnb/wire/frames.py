@@ -17,6 +17,9 @@ kind name     body
 3    DROP     nothing: the stream ends here, and its message is not sent
 ==== ======== =================================================================================
 
+Kinds 4 to 7 are those of `pbnb.wire.shared`, by which buffers reach a peer on the same machine
+without being sent.
+
 A message is an array whose first item is the command as bin, ``b"message"`` and so on. Where PB
 has an s-expression (arguments, keywords, answers, failures), there is either a plain value or an
 expression:
@@ -50,7 +53,7 @@ import struct
 import sys
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -59,6 +62,7 @@ from ..errors import BananaError, LimitExceeded, RemoteProtocolError
 from ..limits import Limits
 from .banana import NEED_DATA, NeedData
 from .plain import Numbers, check_body, check_tree
+from .shared import ACCEPT, OFFER, PLACED, RELEASE, Lending, Reading
 
 __all__ = ["Expression", "FrameDialect", "OutOfBand", "Transfer"]
 
@@ -79,6 +83,11 @@ _LARGE = 64 * 1024
 _LONG = 64 * 1024
 _PIECE = 256 * 1024
 _STREAMS = 0xFFFF
+# Buffers from this size on are placed in shared memory, where there is some: copied there so many
+# bytes at a time, or in parts of so many bytes where the peer copies them anyway.
+_PLACED_FROM = 1024 * 1024
+_STEP = 512 * 1024
+_PART = 1024 * 1024
 # Buffers of one message, and messages that are on their way at one time.
 _MOST = 1024
 _BYTES_FLAG = 1 << 63
@@ -134,54 +143,97 @@ class Transfer(NamedTuple):
 class _Outgoing:
     """A message's buffers, on their way out."""
 
-    __slots__ = ("at", "buffers", "label", "left", "ordered", "size", "stream")
+    __slots__ = ("at", "buffers", "label", "left", "ordered", "part", "size", "stream")
 
     def __init__(
-        self, stream: int, buffers: list[memoryview], ordered: bool, label: tuple[Any, Any]
+        self, stream: int, buffers: list[OutOfBand], ordered: bool, label: tuple[Any, Any]
     ) -> None:
         self.stream = stream
         self.label = label
-        self.size = self.left = sum(map(len, buffers))
-        self.buffers = deque(each for each in buffers if each)
+        self.size = self.left = sum(len(each.data) for each in buffers)
+        self.buffers = deque(each for each in buffers if each.data)
         self.ordered = ordered
         self.at = 0
+        # Where the current buffer is being copied to as a whole, in memory that is shared.
+        self.part: int | None = None
 
     def next(self, most: int) -> list[bytes | memoryview]:
         """Returns the next frame, a piece of one buffer."""
+        piece = self._advance(most)
+        return [_head(len(piece), PIECE, self.stream), piece]
+
+    def place(self, lending: Lending) -> list[bytes | memoryview] | None:
+        """Copies what comes next to memory that is shared; returns None where there is none."""
         buffer = self.buffers[0]
-        piece = buffer[self.at : self.at + most]
+        size = len(buffer.data)
+        if self.part is None and not self.at and not buffer.as_bytes:
+            self.part = lending.take(size)
+        if (part := self.part) is not None:
+            lending.write(part + self.at, self._advance(_STEP))
+            if self.at:
+                return []
+            self.part = None
+        else:
+            size = min(size - self.at, _PART)
+            if (part := lending.take(size, copied=True)) is None:
+                return None
+            lending.write(part, self._advance(size))
+        body = lending.tell(part, size)
+        return [_head(len(body), PLACED, self.stream) + body]
+
+    def _advance(self, most: int) -> memoryview:
+        data = self.buffers[0].data
+        piece = data[self.at : self.at + most]
         self.at += len(piece)
         self.left -= len(piece)
-        if self.at == len(buffer):
+        if self.at == len(data):
             self.buffers.popleft()
             self.at = 0
-        return [_head(len(piece), PIECE, self.stream), piece]
+        return piece
 
 
 class _Memory:
     """Where one buffer is received."""
 
-    __slots__ = ("_as_bytes", "_bytes", "size", "view")
+    __slots__ = ("_as_bytes", "_bytes", "_view", "size")
 
     def __init__(self, size: int, as_bytes: bool) -> None:
         self.size = size
         self._as_bytes = as_bytes
         self._bytes: io.BytesIO | None = None
-        if not as_bytes and size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
-            memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        self._view: memoryview | None = None
+
+    @property
+    def view(self) -> memoryview:
+        """The memory, which is made when it is first wanted."""
+        if self._view is None:
+            self._view = self._make()
+        return self._view
+
+    def _make(self) -> memoryview:
+        if not self._as_bytes and self.size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
+            memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 memory.madvise(mmap.MADV_HUGEPAGE)
-            self.view = memoryview(memory)
-        else:
-            # Its value is the very byte string that was filled, without a copy.
-            self._bytes = io.BytesIO(bytes(size))
-            self.view = self._bytes.getbuffer()
+            return memoryview(memory)
+        # Its value is the very byte string that was filled, without a copy.
+        self._bytes = io.BytesIO(bytes(self.size))
+        return self._bytes.getbuffer()
+
+    def may_be(self, size: int) -> bool:
+        """Returns whether memory of that size, of the peer's, may take its place."""
+        return self._view is None and not self._as_bytes and size == self.size
+
+    def be(self, view: memoryview) -> None:
+        """Takes memory of the peer's for the whole buffer."""
+        self._view = view
 
     def result(self) -> bytes | memoryview:
         """Returns what was received, which nobody can change any more."""
+        view = self.view
         if self._bytes is None:
-            return self.view.toreadonly()
-        self.view.release()
+            return view.toreadonly()
+        view.release()
         value = self._bytes.getvalue()
         return value if self._as_bytes else memoryview(value)
 
@@ -229,6 +281,7 @@ class FrameDialect:
         sending: Whether buffers wait to be sent.
         in_place: Whether buffers or a long body are on their way in: `room` says where the next
             bytes are wanted. Where it says nothing, few bytes are: those behind them have a place.
+        replies: What the dialect itself answers to what it has read, to be written.
     """
 
     __slots__ = (
@@ -247,18 +300,23 @@ class FrameDialect:
         "_in_expression",
         "_incoming",
         "_last_stream",
+        "_lending",
         "_met",
+        "_note",
         "_numbers",
+        "_on_write",
         "_ordered",
         "_piece",
         "_piece_left",
         "_position",
+        "_reading",
         "_received",
         "_sending",
         "_short",
         "_transfers",
         "in_place",
         "limits",
+        "replies",
         "sending",
     )
 
@@ -277,6 +335,12 @@ class FrameDialect:
         self.sending = self.in_place = False
         self._behind: list[tuple[list[Any], _Outgoing | None]] = []
         self._last_stream = 0
+        # Memory that both ends reach: this side's, and the peer's.
+        self._lending: Lending | None = None
+        self._reading: Reading | None = None
+        self._note: Callable[[], object] | None = None
+        self._on_write: Callable[[], object] = int
+        self.replies: Sequence[Any] = ()
         self._encoder = msgspec.msgpack.Encoder(enc_hook=self._extension)
         # Incoming: bytes that are unread, from _position on; the body or piece that is being
         # received in place, if any; and the messages that wait for buffers.
@@ -377,7 +441,7 @@ class FrameDialect:
         stream = self._free_stream()
         sizes = [len(each.data) | (_BYTES_FLAG if each.as_bytes else 0) for each in met]
         table = struct.pack(f">I{len(sizes)}Q", len(sizes), *sizes)
-        transfer = _Outgoing(stream, [each.data for each in met], ordered, label)
+        transfer = _Outgoing(stream, met, ordered, label)
         return [_head(len(table) + len(body), ANNOUNCE, stream) + table, body], transfer
 
     def _free_stream(self) -> int:
@@ -433,7 +497,9 @@ class FrameDialect:
         """Returns what comes next of the buffers on their way: a piece of each in turn."""
         assert self._transfers
         transfer = self._transfers.popleft()
-        out = transfer.next(_PIECE)
+        out = self._place(transfer)
+        if out is None:
+            out = transfer.next(_PIECE)
         if transfer.buffers:
             self._transfers.append(transfer)
         elif transfer is self._ordered:
@@ -459,6 +525,8 @@ class FrameDialect:
                 assert self._transfers
                 self._transfers.remove(transfer)
                 self.sending = bool(self._transfers)
+                if transfer.part is not None and self._lending is not None:
+                    self._lending.give_back(transfer.part)
                 return [_head(0, DROP, transfer.stream)]
         for waiting in self._behind:
             if waiting[1] is not None and waiting[1].label == label and not waiting[1].ordered:
@@ -476,6 +544,90 @@ class FrameDialect:
             Transfer(_label(each.body, each.start), False, each.size - each.left, each.size)
             for each in list(self._incoming.values())
         ]
+
+    # Memory that both ends reach
+
+    def share(self, note: Callable[[], object], written: Callable[[], object]) -> None:
+        """Lets large buffers lie in memory that both ends reach, where that works.
+
+        Args:
+            note: Called, from any thread, when `released` has something.
+            written: Called when `trim` will have something to give back.
+        """
+        self._note, self._on_write = note, written
+
+    def _place(self, transfer: _Outgoing) -> list[Any] | None:
+        if len(transfer.buffers[0].data) < _PLACED_FROM or self._note is None:
+            return None
+        if self._lending is None:
+            # Most connections never need one.
+            self._lending = Lending(self._sending.shared_bytes, self._on_write)
+        if self._lending.ready:
+            out = transfer.place(self._lending)
+            # What was only held to be sent is free before the peer hears of what was sent.
+            return self.released() + out if out else out
+        if not (body := self._lending.offer()):
+            return None
+        # While the peer looks at it, pieces go as they would.
+        return [_head(len(body), OFFER, 0) + body, *transfer.next(_PIECE)]
+
+    def released(self) -> list[Any]:
+        """Returns what the peer is to be told of its memory that nobody looks at any more."""
+        body = b"" if self._reading is None else self._reading.gone()
+        return [_head(len(body), RELEASE, 0) + body] if body else []
+
+    def trim(self) -> bool:
+        """Gives shared memory back that was not in use lately; returns whether there is more."""
+        return self._lending is not None and self._lending.trim()
+
+    @property
+    def awaits(self) -> bool:
+        """Whether the peer is about to answer the dialect itself."""
+        return self._lending is not None and self._lending.awaits
+
+    def close(self) -> None:
+        """Ends what is shared; what is looked at stays."""
+        self._note, self.sending, self._transfers = None, False, ()
+        if self._lending is not None:
+            self._lending.close()
+        if self._reading is not None:
+            self._reading.close()
+
+    def _read_shared(self, kind: int, body: bytes, stream: int) -> Any | None:
+        """Reads a frame about shared memory; returns the message that it completes, if any."""
+        if kind == PLACED:
+            return self._placed(body, stream)
+        if stream:
+            raise RemoteProtocolError(f"a frame of kind {kind} belongs to no stream")
+        if kind == OFFER:
+            if self._reading is None:
+                self._reading = Reading(self._note or int)
+            most = 0 if self._note is None else self.limits.buffer_bytes
+            answer = self._reading.offered(body, most)
+            self.replies = [*self.replies, _head(len(answer), ACCEPT, 0) + answer]
+        elif self._lending is None:
+            raise RemoteProtocolError("the peer speaks of memory that is not offered")
+        elif kind == ACCEPT:
+            self._lending.accepted(body)
+        else:
+            self._lending.released(body)
+        return None
+
+    def _placed(self, body: bytes, stream: int) -> Any | None:
+        message, reading = self._incoming.get(stream), self._reading
+        if message is None or reading is None:
+            raise RemoteProtocolError(f"bytes are placed for stream {stream}, which has none")
+        offset, size = reading.placed(body)
+        memory = message.memories[message.index]
+        if not 0 < size <= memory.size - message.at:
+            raise RemoteProtocolError(f"{size} bytes are placed for a buffer that has less left")
+        if not message.at and memory.may_be(size):
+            memory.be(reading.view(offset, size))
+        else:
+            reading.copy(offset, message.room(size))
+            self.replies = [*self.replies, _head(8, RELEASE, 0) + offset.to_bytes(8, "big")]
+        message.filled(size)
+        return None if message.left else self._complete(message)
 
     # Reading
 
@@ -566,6 +718,14 @@ class FrameDialect:
                 self._begin_piece(length, stream)
             elif kind == DROP and length == 0:
                 self._drop(stream)
+            elif OFFER <= kind <= RELEASE and length <= _SHORT:
+                if end > len(buffer):
+                    return NEED_DATA
+                self._position = end
+                message = self._read_shared(kind, buffer[start:end], stream)
+                if message is not None:
+                    return message
+                continue
             elif kind == MESSAGE or kind == ANNOUNCE:
                 self._check_length(length, kind, stream)
                 if end > len(buffer) and length <= _SHORT:

@@ -67,7 +67,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "text that is none": (frame(b"\xa2\xc0\xaf"), "cannot be read"),
     "a byte that means nothing": (frame(b"\xc1"), "cannot be read"),
     "an empty body": (frame(b""), "cannot be read"),
-    "a kind that there is not": (frame(b"", 4), "kind 4"),
+    "a kind that there is not": (frame(b"", 8), "kind 8"),
     "a drop with a body": (frame(b"x", DROP, 1), "kind 3"),
     "a drop of nothing": (frame(b"", DROP, 1), "not announced"),
     "a piece of nothing": (frame(b"x", PIECE, 1), "does not expect"),

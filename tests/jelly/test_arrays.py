@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import math
 import sys
 from typing import Any
@@ -332,6 +333,25 @@ def test_truth_values_are_0_or_1() -> None:
     assert unjelly(claim(dtype=dtype, memory=b"\7\7\7\7\7\1\0\7"))["b"]["x"].tolist() == [[1, 0]]
     with pytest.raises(InsecureJelly, match="a truth value is 0 or 1"):
         unjelly(claim(dtype=dtype, memory=b"\7\7\7\7\7\1\2\7"))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "copied"),
+    [
+        (b"|b1", True),
+        (b"<U2", True),
+        (fields(field(), field(b"b", fields(field(b"x", b"|b1", 3), size=8), 0), size=8), True),
+        (b"<f8", False),
+        (fields(field()), False),
+    ],
+)
+def test_what_was_checked_can_not_be_changed_any_more(dtype: Any, copied: bool) -> None:
+    part = (ctypes.c_char * 8).from_buffer(bytearray(8))  # as memory that is shared is
+    view = memoryview(part).cast("B").toreadonly()
+    count = 8 if dtype == b"|b1" else 1
+    made = unjelly(claim(dtype=dtype, shape=[b"list", count], memory=view))
+    part.raw = b"\2" * 8
+    assert made.tobytes() == (bytes(8) if copied else b"\2" * 8)
 
 
 @pytest.mark.parametrize("order", ["little", "big"])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import mmap
 import struct
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,8 @@ from pbnb.limits import Limits
 from pbnb.wire.banana import NEED_DATA
 from pbnb.wire.frames import ANNOUNCE, DROP, MESSAGE, PIECE, Expression, FrameDialect, OutOfBand
 from pbnb.wire.plain import Numbers, as_plain
+from pbnb.wire.segments import PAGE
+from pbnb.wire.shared import ACCEPT, OFFER, PLACED, RELEASE
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "frames.json").read_text())
 BLOB = bytes(range(256)) * 1200  # two pieces
@@ -97,9 +101,23 @@ def test_all_of_them_arrive_in_a_row() -> None:
 
 
 @pytest.mark.parametrize("case", VECTORS, ids=lambda case: case["name"])
-def test_recorded_frames_mean_what_they_meant(case: Any) -> None:
-    found = read(bytes.fromhex(case["hex"]))
-    assert [repr(tree_in(each)) for each in found] == case["means"]
+def test_recorded_frames_mean_what_they_meant(case: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = dialect()
+    if "memory" in case:
+        memory = mmap.mmap(-1, 3 * 4096)
+        for at, data in case["memory"].items():
+            memory.seek(int(at))
+            memory.write(bytes.fromhex(data))
+        monkeypatch.setattr("pbnb.wire.shared.attach", lambda *named: memory)
+        reader.share(lambda: None, lambda: None)
+    reader.feed(bytes.fromhex(case["hex"]))
+    means = []
+    while (tree := reader.next()) is not NEED_DATA:
+        means.append(repr(tree_in(tree)))
+    assert means == case["means"]
+    del tree
+    gc.collect()
+    assert b"".join([*reader.replies, *reader.released()]).hex() == case.get("replies", "")
 
 
 @pytest.mark.parametrize(
@@ -370,3 +388,255 @@ def test_what_fails_half_way_leaves_nothing_behind() -> None:
         with pytest.raises(BananaError):
             sender.encode([b"answer", 1, Expression([b"x", blob, wrong])])
         assert out_of(sender, [b"answer", 2, None]) == out_of(dialect(), [b"answer", 2, None])
+
+
+class Ends:
+    """Two dialects in this process that carry what they say to and fro.
+
+    Args:
+        shared: Which of them seem to be on one machine with the other: the first, the second.
+        **limits: Limits of both.
+    """
+
+    def __init__(self, shared: tuple[bool, bool] = (True, True), **limits: Any) -> None:
+        self.ends = dialect(**limits), dialect(**limits)
+        self.kinds: list[int] = []
+        self.found: list[Any] = []
+        for end, shares in zip(self.ends, shared, strict=True):
+            if shares:
+                end.share(lambda: None, lambda: None)
+
+    def carry(self, source: int, said: list[Any]) -> None:
+        target = self.ends[1 - source]
+        data = b"".join(said)
+        at = 0
+        while at < len(data):
+            length, kind, _ = struct.unpack_from(">IBxH", data, at)
+            self.kinds.append(kind)
+            at += 8 + length
+        target.feed(data)
+        while (tree := target.next()) is not NEED_DATA:
+            self.found.append(tree)
+        replies, target.replies = [*target.replies], ()
+        if replies:
+            self.carry(1 - source, replies)
+
+    def send(self, tree: Any, ordered: bool = False, source: int = 0) -> list[int]:
+        """Carries a message and its buffers; returns the kinds of frames that this took."""
+        self.kinds.clear()
+        sender = self.ends[source]
+        self.carry(source, sender.encode(tree, ordered))
+        while sender.sending:
+            self.carry(source, sender.pieces())
+        return self.kinds
+
+    def release(self) -> None:
+        gc.collect()
+        for source, end in enumerate(self.ends):
+            self.carry(source, end.released())
+
+    def close(self) -> None:
+        for end in self.ends:
+            end.close()
+
+
+def value(size: int, seed: int = 0, as_bytes: bool = False) -> Any:
+    data = memoryview(bytes([seed]) * size)
+    return [b"answer", seed, Expression([b"x", OutOfBand(data, as_bytes)])]
+
+
+LARGE = 3 * 1024 * 1024
+
+
+@pytest.fixture
+def ends() -> Any:
+    """Two dialects that have agreed, in both directions, on memory for what is large."""
+    ends = Ends()
+    for source in (0, 1):
+        ends.send(value(LARGE), source=source)
+    ends.found.clear()
+    yield ends
+    ends.close()
+
+
+def test_the_first_large_buffer_goes_as_it_can_while_the_peer_is_asked() -> None:
+    ends = Ends()
+    kinds = ends.send(value(LARGE, 7))
+    assert kinds[:4] == [ANNOUNCE, OFFER, PIECE, ACCEPT]
+    assert PLACED in kinds  # what came after the answer
+    assert tree_in(ends.found.pop()) == meant(value(LARGE, 7))
+    ends.close()
+
+
+def test_a_large_buffer_is_looked_at_in_place(ends: Ends) -> None:
+    for source in (0, 1):
+        assert ends.send(value(LARGE, 7), source=source) == [ANNOUNCE, PLACED]
+        view = ends.found.pop()[2].tree[1]
+        assert view.readonly and bytes(view) == bytes([7]) * LARGE
+        del view
+        ends.kinds.clear()
+        ends.release()
+        assert ends.kinds == [RELEASE]
+
+
+def test_a_large_byte_string_is_copied(ends: Ends) -> None:
+    kinds = ends.send([b"answer", 1, b"x" * LARGE])
+    assert kinds == [ANNOUNCE] + [PLACED, RELEASE] * 3
+    assert ends.found == [[b"answer", 1, b"x" * LARGE]]
+
+
+def test_what_is_small_is_sent(ends: Ends) -> None:
+    assert ends.send(value(1024 * 1024 - 1)) == [ANNOUNCE] + [PIECE] * 4
+
+
+def test_a_message_has_buffers_of_all_kinds(ends: Ends) -> None:
+    sizes = (LARGE, 100, 0, LARGE + 1, 300_000)
+    data = [memoryview(bytes([n]) * size) for n, size in enumerate(sizes)]
+    tree = [b"answer", 1, Expression([OutOfBand(each, n % 2 > 0) for n, each in enumerate(data)])]
+    kinds = ends.send(tree)
+    assert kinds.count(PLACED) == 1 + 4 and kinds.count(PIECE) == 1 + 2
+    assert [bytes(each) for each in ends.found.pop()[2].tree] == [bytes(each) for each in data]
+
+
+def test_where_memory_is_full_buffers_are_sent() -> None:
+    ends = Ends(shared_bytes=LARGE)
+    ends.send(value(LARGE))
+    kept = []
+    for number, kind in enumerate([PLACED, PIECE, PIECE]):
+        assert set(ends.send(value(LARGE, number))) == {ANNOUNCE, kind}
+        kept.append(ends.found.pop())
+    assert [tree_in(tree) for tree in kept] == [meant(value(LARGE, n)) for n in range(3)]
+    kept.clear()
+    ends.release()
+    assert set(ends.send(value(LARGE, 9))) == {ANNOUNCE, PLACED}
+    ends.close()
+
+
+@pytest.mark.parametrize("shared", [(False, False), (True, False), (False, True)])
+def test_both_ends_have_to_be_on_one_machine(shared: tuple[bool, bool]) -> None:
+    ends = Ends(shared)
+    offers = [OFFER, PIECE, ACCEPT] if shared[0] else [PIECE]
+    assert ends.send(value(LARGE, 1)) == [ANNOUNCE] + offers + [PIECE] * 11
+    assert ends.send(value(LARGE, 2)) == [ANNOUNCE] + [PIECE] * 12
+    assert [tree_in(tree) for tree in ends.found] == [meant(value(LARGE, n)) for n in (1, 2)]
+    ends.close()
+
+
+def test_where_memory_can_not_be_reached_everything_is_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pbnb.wire.shared.attach", lambda *named: None)
+    ends = Ends()
+    assert PLACED not in ends.send(value(LARGE, 1))
+    assert ends.send(value(LARGE, 2)) == [ANNOUNCE] + [PIECE] * 12
+    assert [tree_in(tree) for tree in ends.found] == [meant(value(LARGE, n)) for n in (1, 2)]
+    ends.close()
+
+
+def test_nothing_overtakes_what_is_ordered_in_place_either(ends: Ends) -> None:
+    sender = ends.ends[0]
+    ends.carry(0, sender.encode(value(LARGE, 1), True))
+    assert sender.encode(value(LARGE, 2), True) == sender.encode([b"decref", 3]) == []
+    while sender.sending:
+        ends.carry(0, sender.pieces())
+    assert [tree[1] for tree in ends.found] == [1, 2, 3]
+
+
+def test_short_messages_overtake_what_is_being_placed(ends: Ends) -> None:
+    sender = ends.ends[0]
+    ends.carry(0, sender.encode(value(LARGE, 1)))
+    assert sender.pieces() == []  # a part of it was copied
+    ends.carry(0, sender.encode([b"answer", 2, None]))
+    while sender.sending:
+        ends.carry(0, sender.pieces())
+    assert [tree[1] for tree in ends.found] == [2, 1]
+
+
+def test_what_was_echoed_is_released_before_its_echo_arrives(ends: Ends) -> None:
+    ends.send(value(LARGE, 7))
+    view = ends.found.pop()[2].tree[1]
+    tree = [b"answer", 1, Expression([OutOfBand(view)])]
+    del view
+    said = ends.ends[1].encode(tree)
+    del tree
+    ends.kinds.clear()
+    ends.carry(1, said)
+    while ends.ends[1].sending:
+        ends.carry(1, ends.ends[1].pieces())
+    assert ends.kinds == [ANNOUNCE, RELEASE, PLACED]
+
+
+def test_what_is_looked_at_outlives_its_connection(ends: Ends) -> None:
+    ends.send(value(LARGE, 7))
+    view = ends.found.pop()[2].tree[1]
+    ends.close()
+    assert bytes(view) == bytes([7]) * LARGE
+
+
+def place(offset: int, size: int, stream: int = 1) -> bytes:
+    return frame(PLACED, struct.pack(">QQ", offset, size), stream)
+
+
+SHARED_ATTACKS: list[tuple[str, bytes, str]] = [
+    ("a place for no stream", place(PAGE, 1), "stream 1, which has none"),
+    ("a place too large", announced([memory(0)], 5) + place(PAGE, 6), "which|less left"),
+    ("an empty place", announced([memory(0)], 5) + place(PAGE, 0), "0 bytes are placed"),
+    (
+        "a place for two buffers",
+        announced([memory(0), memory(1)], 2, 2) + place(PAGE, 4),
+        "less left",
+    ),
+    ("a place outside", announced([memory(0)], 5) + place(2**40, 5), "there are none"),
+    ("the token", announced([memory(0)], 5) + place(0, 5), "there are none"),
+    ("a second offer", frame(OFFER, bytes(48)), "second time"),
+    ("an offer of no size", frame(OFFER, b""), "no known way"),
+    ("an offer in a stream", frame(OFFER, bytes(48), 1), "belongs to no stream"),
+    ("a second acceptance", frame(ACCEPT, b""), "not offered"),
+    ("a release of nothing", frame(RELEASE, bytes(8)), "does not have"),
+    ("a release without a number", frame(RELEASE, b""), "releases memory in 0 bytes"),
+    ("a frame that is too long", struct.pack(">IBxH", 2**30, RELEASE, 0), "kind 7"),
+]
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "said", "text"), SHARED_ATTACKS, ids=[name for name, _, _ in SHARED_ATTACKS]
+)
+def test_attack_on_shared_memory(ends: Ends, name: str, said: bytes, text: str, step: int) -> None:
+    reader = ends.ends[1]
+    with pytest.raises(RemoteProtocolError, match=text):
+        for start in range(0, len(said), step or len(said)):
+            reader.feed(said[start : start + (step or len(said))])
+            assert reader.next() is NEED_DATA
+
+
+@pytest.mark.parametrize("kind", [ACCEPT, RELEASE])
+def test_an_end_that_shares_nothing_is_told_of_nothing(kind: int) -> None:
+    with pytest.raises(RemoteProtocolError, match="not offered"):
+        read(frame(kind, bytes(16)))
+    with pytest.raises(RemoteProtocolError, match="has none"):
+        read(announced([memory(0)], 5) + place(PAGE, 5))
+
+
+def test_an_offer_before_a_login_is_refused() -> None:
+    reader = dialect()
+    reader.share(lambda: None, lambda: None)
+    reader.limits = Limits().before_login()
+    reader.feed(frame(OFFER, struct.pack(">IIQ32s", 1, 1, 2 * PAGE, bytes(32))))
+    assert reader.next() is NEED_DATA
+    assert [*reader.replies] == [frame(ACCEPT, b"")]
+
+
+def test_what_is_given_up_leaves_no_part(ends: Ends) -> None:
+    sender = ends.ends[0]
+    ends.release()
+    lending = sender._lending
+    assert lending is not None and not lending.lent
+    ends.carry(0, sender.encode(value(LARGE, 1)))
+    ends.carry(0, sender.pieces())
+    assert lending.lent
+    said = sender.drop((b"answer", 1))
+    assert said is not None and not lending.lent and not sender.sending
+    ends.carry(0, said)
+    assert ends.send(value(LARGE, 2)) == [ANNOUNCE, PLACED]
+    assert [tree[1] for tree in ends.found] == [2]
