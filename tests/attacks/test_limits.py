@@ -16,6 +16,7 @@ import pytest
 
 import pbnb as pb
 from pbnb.wire.banana import encode
+from pbnb.wire.segments import is_shared
 from tests.attacks import floods
 from tests.attacks.floods import OPENED, Raw, Victim, call, victim
 
@@ -254,6 +255,17 @@ async def asked(server: Victim) -> Raw:
     for number in range(1, 201):
         await raw.say(call(b"ask", [b"remote", number], number=number))
     return raw
+
+
+@reaches("shared_bytes", 4_000_000)
+async def views_that_are_kept(server: Victim) -> None:
+    ref = await pb.connect(server.address)
+    large = bytes(range(250)) * 8_000
+    kept = [await ref.callRemote("echo", memoryview(large)) for _ in range(12)]
+    assert all(view == large for view in kept)
+    # There is room for one of them, in whole pages; the others were sent.
+    assert sum(map(is_shared, kept)) <= 1
+    await ref.broker.close()
 
 
 @reaches("call_seconds", 0.2)
