@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,17 @@ def pytest_terminal_summary(
     if left_out := config.stash.get(LEFT_OUT, 0):
         line = f"{left_out} browser tests did not run: {missing()}"
         terminalreporter.write_line(line, red=True, bold=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen() -> None:
+    """Keeps what is there before a file of tests out of the collections that its tests ask for.
+
+    Thousands of collected tests, and libraries such as pandas, would make each of them take a
+    tenth of a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="module")

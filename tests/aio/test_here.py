@@ -82,9 +82,9 @@ def test_nothing_is_kept_of_calls_that_have_ended() -> None:
                 await ref.callRemote("nothing")
             for end in (far, ref.broker):
                 assert end.here._contexts == {}
-                assert end.here._other is not None
+                assert end.here.other is not None
             await ref.broker.close()
-            assert ref.broker.here._other is None
+            assert ref.broker.here.other is None
 
     asyncio.run(main())
 
