@@ -53,7 +53,7 @@ from ..jelly.jelly import Jellier, jelly_atoms
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
 from ..jelly.unjelly import READERS, Unjellier, text_keys, unjelly_atoms
 from ..limits import Limits
-from ..refs import CachedRemotely, Loan, Observer, Peer, Refs, RemoteReference
+from ..refs import CachedRemotely, Lent, Loan, Observer, Peer, Refs, RemoteReference
 from ..wire.banana import NEED_DATA, Tree
 from ..wire.dialect import Dialect
 from ..wire.frames import Expression
@@ -309,15 +309,11 @@ class Broker:
             request_id = self._last_request + 1
             message = [command, request_id, luid, name, int(wants_answer), plain, kw]
             try:
-                self._out += self.wire.encode(message, not wants_answer)
+                self._out += self.wire.encode(message, _in_turn(command, wants_answer))
             except OverflowError:
                 pass  # an integer that is not plain, which nobody has looked at
             else:
-                self._last_request = request_id
-                if not wants_answer:
-                    return None
-                call = self.pending[request_id] = PendingCall(request_id, ref, name, [])
-                return call
+                return self._sent(request_id, ref, name, [], wants_answer)
         return self._call_jellied(command, ref, luid, name, args, kw, wants_answer)
 
     def _call_jellied(
@@ -334,11 +330,7 @@ class Broker:
             request_id = self._last_request + 1
             head = [command, request_id, luid, name.encode("utf-8"), int(wants_answer)]
             self._send([*head, atoms, [b"dictionary"]])
-            self._last_request = request_id
-            if not wants_answer:
-                return None
-            call = self.pending[request_id] = PendingCall(request_id, ref, name, [])
-            return call
+            return self._sent(request_id, ref, name, [], wants_answer)
         loan = self.refs.loan()
         # In a call, unlike in an answer, a type that the peer does not know is an error of that
         # call alone: nobody has to be asked first.
@@ -354,16 +346,27 @@ class Broker:
             request_id = self._last_request + 1
             wire_name = name.encode("utf-8")
             wants = int(wants_answer)
-            ordered = loan.names or not wants_answer
+            ordered = loan.names or _in_turn(command, wants_answer)
             head = [command, request_id, luid, wire_name, wants]
             self._send([*head, *map(self._expression, (args_tree, kw_tree))], ordered)
         except Exception as error:
             loan.abandon(error)
             raise
-        self._last_request = request_id
         # Pinned until the answer is decoded: a peer that returns an argument may send its
         # decref before the answer that names it.
         pinned = loan.commit(pin=wants_answer)
+        return self._sent(request_id, ref, name, pinned, wants_answer)
+
+    def _sent(
+        self,
+        request_id: int,
+        ref: RemoteReference | Observer,
+        name: str,
+        pinned: list[Lent | CachedRemotely],
+        wants_answer: bool,
+    ) -> PendingCall | None:
+        """Notes a call that has gone out; returns what waits for its answer, if anything does."""
+        self._last_request = request_id
         if not wants_answer:
             return None
         call = self.pending[request_id] = PendingCall(request_id, ref, name, pinned)
@@ -722,6 +725,15 @@ _COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] 
     b"uncache": (Broker._on_uncache, 2),
     b"didNotUnderstand": (Broker._on_did_not_understand, 2),
 }
+
+
+def _in_turn(command: bytes, wants_answer: bool) -> bool:
+    """Returns whether a call may not be overtaken, however large it is.
+
+    What changes a live copy is applied in the order in which it was said, and of a call without an
+    answer nobody learns when its reference can be let go.
+    """
+    return command == b"cachemessage" or not wants_answer
 
 
 def _tree_in(part: Any) -> Tree:

@@ -38,8 +38,8 @@ of 32 or 64 bits or of floats of 64 bits, little-endian, one behind the other.
 **Streams.** Buffers travel apart from their message, in pieces, so that other frames can go in
 between. The stream's number, from 1 on, is free again when its last byte was sent. A message
 counts as received when its buffers have come, so that one without buffers may overtake it. A
-message that lends, returns or drops an object is never overtaken: its sender sends nothing else
-until it is through.
+message that lends, returns or drops an object, changes a live copy or wants no answer is never
+overtaken: its sender sends nothing else until it is through.
 
 **Limits.** What a reader takes is its own affair: `pbnb.Limits`. A body is at most 2**32 - 1
 bytes long, and this side makes a piece no longer than 256 KiB.

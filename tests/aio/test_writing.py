@@ -167,3 +167,51 @@ def test_several_large_calls_at_once_go_out_each_behind_its_message() -> None:
             assert await asyncio.gather(*(ref.callRemote("echo", each) for each in parts)) == parts
 
     asyncio.run(main())
+
+
+class Canvas(pb.Cacheable):
+    def __init__(self) -> None:
+        self.observers: list[Any] = []
+
+    def getStateToCacheAndObserveFor(self, perspective: Any, observer: Any) -> dict[str, Any]:
+        self.observers.append(observer)
+        return {}
+
+    def paint(self, picture: bytes) -> None:
+        for observer in self.observers:
+            quiet([observer.callRemote("painted", picture)])
+
+
+class CanvasCopy(pb.RemoteCache):
+    def setCopyableState(self, state: Any) -> None:
+        self.painted: list[int] = []
+
+    def observe_painted(self, picture: bytes) -> None:
+        self.painted.append(len(picture))
+
+
+def test_a_live_copy_hears_of_large_and_small_changes_in_their_order() -> None:
+    class Gallery(pb.Root):
+        canvas = Canvas()
+
+        def remote_canvas(self) -> Canvas:
+            return self.canvas
+
+        def remote_paint(self) -> None:
+            for picture in (LARGE, b"dot", LARGE, b""):
+                self.canvas.paint(picture)
+
+    async def main() -> None:
+        security = pb.SecurityOptions()
+        security.allowBasicTypes()
+        security.allowTypes("remote", "cached")
+        security.setUnjellyableForClass(Canvas, CanvasCopy)
+        async with await pb.serve(Gallery()) as server:
+            ref = await pb.connect(server.address, security=security)
+            copy = await ref.callRemote("canvas")
+            await ref.callRemote("paint")
+            await until(lambda: len(copy.painted) == 4)
+            assert copy.painted == [len(LARGE), 3, len(LARGE), 0]
+            await ref.broker.close()
+
+    asyncio.run(main())
