@@ -12,7 +12,6 @@ import logging
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
 
 from IPython.core.events import EventManager
 from IPython.core.interactiveshell import InteractiveShell
@@ -22,6 +21,7 @@ from ..aio.connection import Connection
 from ..aio.server import Server
 from ..aio.threads import running_loop, tell
 from ..protocol.events import PendingCall
+from .cells import CellWatch
 from .waits import line_of
 from .wording import busy_with
 
@@ -39,21 +39,6 @@ _BLOCK = 2.0
 _SAID = 3.0
 
 
-class _Cell:
-    """A cell that runs, and the line below it."""
-
-    def __init__(self) -> None:
-        self.line = ""
-        self.display = f"pbnb-{uuid.uuid4().hex}"
-        self.is_displayed = False
-        self.timer: asyncio.TimerHandle | None = None
-        self.told: set[PendingCall] = set()
-
-
-# In what a cell runs, and in what it starts.
-_running: ContextVar[_Cell | None] = ContextVar("pbnb_cell", default=None)
-
-
 class BusyLines:
     """Shows below a cell for which calls it waits, while their peers say nothing.
 
@@ -67,39 +52,26 @@ class BusyLines:
     ) -> None:
         self._shell = shell
         self._connections = connections
-        # Subshells have a thread, and run one cell at a time in it.
-        self._cells: dict[int, _Cell] = {}
+        self._watch: CellWatch[_Line] = CellWatch(shell, self._line, first=_PACE, pace=_PACE)
         self._asking: asyncio.TimerHandle | None = None
 
     def install(self) -> None:
-        """Begins to look at each cell. Only a notebook can take back what it has shown."""
+        """Begins to look at each cell."""
+        self._watch.install()
         if getattr(self._shell, "kernel", None) is not None:
-            self._shell.events.register("pre_run_cell", self._begin)
-            self._shell.events.register("post_run_cell", self._end)
+            self._shell.events.register("post_run_cell", self._after_cell)
 
     def uninstall(self) -> None:
         """Ends what `install` began."""
-        _unregister(self._shell.events, "pre_run_cell", self._begin)
-        _unregister(self._shell.events, "post_run_cell", self._end)
-        for thread in list(self._cells):
-            self._finish(self._cells.pop(thread))
+        self._watch.uninstall()
+        _unregister(self._shell.events, "post_run_cell", self._after_cell)
         if self._asking is not None:
             self._asking.cancel()
 
-    def _begin(self, info: object = None) -> None:
-        loop = running_loop()
-        if loop is None:
-            return
-        self._end()
-        cell = self._cells[threading.get_ident()] = _Cell()
-        _running.set(cell)
-        # In the context of the cell, below which it shows.
-        cell.timer = loop.call_later(_PACE, self._look, cell, loop)
+    def _line(self) -> _Line:
+        return _Line(self._watch, self._connections)
 
-    def _end(self, result: object = None) -> None:
-        cell = self._cells.pop(threading.get_ident(), None)
-        if cell is not None:
-            self._finish(cell)
+    def _after_cell(self, result: object = None) -> None:
         # The thread of a subshell may be gone when it is time to ask again.
         if self._asking is None and threading.current_thread() is threading.main_thread():
             self._ask()
@@ -113,55 +85,68 @@ class BusyLines:
         if waited_for and loop is not None:
             self._asking = loop.call_later(_PACE, self._ask)
 
-    def _finish(self, cell: _Cell) -> None:
-        if cell.timer is not None:
-            cell.timer.cancel()
-        cell.timer = None
-        self._show(cell, "")
 
-    def _look(self, cell: _Cell, loop: asyncio.AbstractEventLoop) -> None:
-        if cell.timer is None:
-            return
+class _Line:
+    """The line below one cell.
+
+    Args:
+        watch: Knows which cell this is.
+        connections: Returns the connections that it may wait for.
+    """
+
+    def __init__(
+        self, watch: CellWatch[_Line], connections: Callable[[], Iterable[Connection]]
+    ) -> None:
+        self._watch = watch
+        self._connections = connections
+        self._text = ""
+        self._display = f"pbnb-{uuid.uuid4().hex}"
+        self._is_displayed = False
+        self._told: set[PendingCall] = set()
+
+    def look(self, now: float) -> None:
+        """Says which peers are silent."""
         lines = []
         for connection in self._connections():
             connection.ask_if_silent()
-            calls = list(_awaited(connection, cell))
+            calls = list(self._awaited(connection))
             if calls and connection.liveness.busy:
                 lines.append(busy_with(connection, [call.name for call in calls]))
                 for call in calls:
-                    self._clear_after(cell, call)
-        self._show(cell, "\n".join(lines))
-        cell.timer = loop.call_later(_PACE, self._look, cell, loop)
+                    self._clear_after(call)
+        self._show("\n".join(lines))
 
-    def _clear_after(self, cell: _Cell, call: PendingCall) -> None:
+    def end(self) -> None:
+        """Takes the line away."""
+        self._show("")
+
+    def _awaited(self, connection: Connection) -> Iterator[PendingCall]:
+        """Yields the pending calls that the cell, or what it has started, waits for."""
+        for call in list(connection.machine.pending.values()):
+            if call.waiter is not None and self._watch.waits(self, call.waiter.awaited_in()):
+                yield call
+
+    def _clear_after(self, call: PendingCall) -> None:
         def ended(waiter: object) -> None:
-            cell.told.discard(call)
-            if not cell.told:
-                self._show(cell, "")
+            self._told.discard(call)
+            if not self._told:
+                self._show("")
 
-        if call not in cell.told and call.waiter is not None:
-            cell.told.add(call)
+        if call not in self._told and call.waiter is not None:
+            self._told.add(call)
             call.waiter.add_done_callback(ended)
 
-    def _show(self, cell: _Cell, line: str) -> None:
-        if line == cell.line:
+    def _show(self, text: str) -> None:
+        if text == self._text:
             return
-        cell.line = line
+        self._text = text
         publish_display_data(  # type: ignore[no-untyped-call]
             # What is empty is nothing on the page, and nothing but a pair of braces in its file.
-            line_of(line) if line else {},
-            transient={"display_id": cell.display},
-            update=cell.is_displayed,
+            line_of(text) if text else {},
+            transient={"display_id": self._display},
+            update=self._is_displayed,
         )
-        cell.is_displayed = True
-
-
-def _awaited(connection: Connection, cell: _Cell) -> Iterator[PendingCall]:
-    """Yields the pending calls that a cell, or what it has started, waits for."""
-    for call in list(connection.machine.pending.values()):
-        waiter = call.waiter
-        if waiter is not None and any(each.get(_running) is cell for each in waiter.awaited_in()):
-            yield call
+        self._is_displayed = True
 
 
 def _unregister(events: EventManager, event: str, callback: Callable[..., object]) -> None:

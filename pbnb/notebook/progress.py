@@ -6,20 +6,17 @@ the call. It comes after half a second, and nothing of it is left when the trans
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from contextvars import ContextVar
 from typing import Any
 
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.display import publish_display_data
 
 from ..aio.connection import Connection
-from ..aio.threads import running_loop
 from ..protocol.events import PendingCall
 from ..protocol.snapshot import TransferRow
+from .cells import CellWatch
 
 __all__ = ["ProgressBars", "progress_text"]
 
@@ -113,18 +110,6 @@ class _Bar:
         )
 
 
-class _Cell:
-    """A cell that runs, and the bars below it."""
-
-    def __init__(self) -> None:
-        self.bars: dict[tuple[int, int, bool], _Bar] = {}
-        self.timer: asyncio.TimerHandle | None = None
-
-
-# In what a cell runs, and in what it starts.
-_running: ContextVar[_Cell | None] = ContextVar("pbnb_progress", default=None)
-
-
 class ProgressBars:
     """Shows below a cell how far the large arguments and answers are that it waits for.
 
@@ -136,73 +121,65 @@ class ProgressBars:
     def __init__(
         self, shell: InteractiveShell, connections: Callable[[], Iterable[Connection]]
     ) -> None:
-        self._shell = shell
         self._connections = connections
-        # Subshells have a thread, and run one cell at a time in it.
-        self._cells: dict[int, _Cell] = {}
+        self._watch: CellWatch[_Bars] = CellWatch(shell, self._bars, first=_PATIENCE, pace=_PACE)
 
     def install(self) -> None:
-        """Begins to look at each cell. Only a notebook can take back what it has shown."""
-        if getattr(self._shell, "kernel", None) is not None:
-            self._shell.events.register("pre_run_cell", self._begin)
-            self._shell.events.register("post_run_cell", self._end)
+        """Begins to look at each cell."""
+        self._watch.install()
 
     def uninstall(self) -> None:
         """Ends what `install` began."""
-        for event, callback in (("pre_run_cell", self._begin), ("post_run_cell", self._end)):
-            if callback in self._shell.events.callbacks[event]:
-                self._shell.events.unregister(event, callback)
-        for thread in list(self._cells):
-            self._finish(self._cells.pop(thread))
+        self._watch.uninstall()
 
-    def _begin(self, info: object = None) -> None:
-        loop = running_loop()
-        self._end()
-        if loop is not None:
-            cell = self._cells[threading.get_ident()] = _Cell()
-            _running.set(cell)
-            # In the context of the cell, below which it shows.
-            cell.timer = loop.call_later(_PATIENCE, self._look, cell, loop)
+    def _bars(self) -> _Bars:
+        return _Bars(self._watch, self._connections)
 
-    def _end(self, result: object = None) -> None:
-        cell = self._cells.pop(threading.get_ident(), None)
-        if cell is not None:
-            self._finish(cell)
 
-    def _finish(self, cell: _Cell) -> None:
-        if cell.timer is not None:
-            cell.timer.cancel()
-        cell.timer = None
-        for bar in cell.bars.values():
-            bar.end()
-        cell.bars.clear()
+class _Bars:
+    """The bars below one cell.
 
-    def _look(self, cell: _Cell, loop: asyncio.AbstractEventLoop) -> None:
-        if cell.timer is None:
-            return
-        now, seen = loop.time(), set()
+    Args:
+        watch: Knows which cell this is.
+        connections: Returns the connections that it may wait for.
+    """
+
+    def __init__(
+        self, watch: CellWatch[_Bars], connections: Callable[[], Iterable[Connection]]
+    ) -> None:
+        self._watch = watch
+        self._connections = connections
+        self._shown: dict[tuple[int, int, bool], _Bar] = {}
+
+    def look(self, now: float) -> None:
+        """Shows how far each transfer is, and takes away the bars of those that are through."""
+        seen = set()
         for connection in self._connections():
-            for call, row in _awaited(connection, cell):
+            for call, row in self._awaited(connection):
                 key = (id(connection), call.request_id, row.outgoing)
                 seen.add(key)
-                bar = cell.bars.get(key)
+                bar = self._shown.get(key)
                 if bar is None:
                     # An answer may come long after its call.
                     seen_at = (call.since, 0) if row.outgoing else (now, row.done)
-                    bar = cell.bars[key] = _Bar(connection, call, *seen_at)
+                    bar = self._shown[key] = _Bar(connection, call, *seen_at)
                 if now - bar.began >= _PATIENCE:
                     bar.show(row, now)
-        for key in set(cell.bars) - seen:
-            cell.bars.pop(key).end()
-        cell.timer = loop.call_later(_PACE, self._look, cell, loop)
+        for key in set(self._shown) - seen:
+            self._shown.pop(key).end()
 
+    def end(self) -> None:
+        """Takes all of them away."""
+        for bar in self._shown.values():
+            bar.end()
+        self._shown.clear()
 
-def _awaited(connection: Connection, cell: _Cell) -> Iterator[tuple[PendingCall, TransferRow]]:
-    """Yields what is on its way of the calls that a cell, or what it has started, waits for."""
-    for row in list(connection.transfer_rows()):
-        number = row.request_id
-        call = None if number is None else connection.machine.pending.get(number)
-        waiter = None if call is None else call.waiter
-        if call is not None and waiter is not None and row.method:
-            if any(each.get(_running) is cell for each in waiter.awaited_in()):
+    def _awaited(self, connection: Connection) -> Iterator[tuple[PendingCall, TransferRow]]:
+        """Yields what is on its way of the calls that the cell, or what it began, waits for."""
+        for row in list(connection.transfer_rows()):
+            number = row.request_id
+            call = None if number is None else connection.machine.pending.get(number)
+            if call is None or call.waiter is None or not row.method:
+                continue
+            if self._watch.waits(self, call.waiter.awaited_in()):
                 yield call, row

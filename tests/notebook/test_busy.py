@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from IPython.core.events import EventManager, available_events
 
 import pbnb as pb
 from pbnb.notebook import busy
@@ -20,6 +19,7 @@ from pbnb.notebook.busy import BusyLines, Heartbeat
 from pbnb.wire.banana import encode
 from tests.support.kernels import Cell, Kernel
 from tests.support.serving import served, until
+from tests.support.shells import Shell
 
 SERVE = """\
 import os, time
@@ -183,14 +183,6 @@ def test_the_kernel_that_was_busy_says_it_once(
     assert peer.run("await ref.callRemote('echo', 1)").result == "1"
     path.touch()
     assert kernel.wait(computing).stderr == ""
-
-
-class Shell:
-    """A shell in a terminal, or in a notebook."""
-
-    def __init__(self, **attributes: Any) -> None:
-        self.events = EventManager(self, available_events)
-        vars(self).update(attributes)
 
 
 def test_outside_of_a_notebook_nothing_is_shown() -> None:
