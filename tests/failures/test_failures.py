@@ -25,6 +25,7 @@ import pytest
 import pbnb as pb
 from pbnb.wire.banana import encode
 from tests.failures.peer import Root, Thing
+from tests.support.processes import stop
 from tests.support.serving import served, tables, until
 
 # No injection may take longer; most take milliseconds.
@@ -145,7 +146,7 @@ async def peer_raises_system_exit() -> None:
 @injection(pb.DeadlineExceeded)
 async def peer_stopped() -> None:
     async with process() as (child, ref):
-        child.send_signal(signal.SIGSTOP)
+        stop(child.pid)
         try:
             with pb.deadline(0.1):
                 await ref.callRemote("echo", 1)
@@ -160,7 +161,7 @@ async def peer_stopped_for_good() -> None:
     async with process() as (child, first):
         limits = pb.Limits(keepalive_seconds=0.05, silence_seconds=0.2)
         ref = await pb.connect(first.broker.peer, limits=limits)  # type: ignore[attr-defined]
-        child.send_signal(signal.SIGSTOP)
+        stop(child.pid)
         try:
             await ref.callRemote("echo", 1)
         finally:
@@ -182,7 +183,7 @@ async def peer_busy() -> None:
 @injection(pb.DeadlineExceeded)
 async def peer_stopped_in_a_flood() -> None:
     async with process() as (child, ref):
-        child.send_signal(signal.SIGSTOP)
+        stop(child.pid)
         ref.broker.flow.limits = pb.Limits(write_bytes=100_000)  # type: ignore[attr-defined]
         with pb.deadline(0.3):
             calls = [ref.callRemote("echo", b"x" * 50_000) for _ in range(300)]
@@ -260,7 +261,7 @@ async def peer_stopped_while_it_streams() -> None:
         try:
             async for item in ref.with_deadline(1.0).stream("numbers"):
                 if item == 1000:
-                    child.send_signal(signal.SIGSTOP)
+                    stop(child.pid)
         finally:
             child.send_signal(signal.SIGCONT)
             await ended(ref)

@@ -22,6 +22,7 @@ from pbnb.wire.banana import encode
 from tests.failures.peer import Root, Thing
 from tests.failures.test_failures import closed, ended, process
 from tests.support.kernels import Kernel
+from tests.support.processes import stop
 from tests.support.serving import served, until
 
 # On a busy machine a kernel alone takes some seconds to start.
@@ -174,7 +175,7 @@ def test_the_thread_of_a_busy_kernel_answers_until_it_is_killed(busy: Busy) -> N
 def test_a_stopped_kernel_is_not_waited_for_without_end(busy: Busy) -> None:
     async def test() -> None:
         async with busy.connected() as ref:
-            os.kill(busy.pid, signal.SIGSTOP)
+            stop(busy.pid)
             try:
                 with pytest.raises(pb.DeadlineExceeded), pb.deadline(0.1):
                     await ref.callRemote("echo", 1)
