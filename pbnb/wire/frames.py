@@ -78,9 +78,9 @@ _read_head = _HEAD.unpack_from
 
 # A body up to this size is written behind its head in one go; a longer one is not copied for it.
 _SHORT = 16 * 1024
-# Byte strings from this size on travel as buffers, where the whole message is longer than _LONG.
+# Byte strings from this size on travel as buffers, where the whole message is longer than a piece:
+# below that, encoding them in it is quicker.
 _LARGE = 64 * 1024
-_LONG = 64 * 1024
 _PIECE = 256 * 1024
 _STREAMS = 0xFFFF
 # Buffers from this size on are placed in shared memory, where there is some: copied there so many
@@ -388,7 +388,7 @@ class FrameDialect:
             if self._ordered is None:
                 return frames
             return self._queue(frames, None)
-        if len(body) > _LONG:
+        if len(body) > _PIECE:
             body = self._encode(_replaced(tree, _lift_bytes))
         self._check(body)
         if not self._met:
