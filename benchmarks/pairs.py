@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from pbnb.wire.dialect import DIALECTS
+from pbnb.protocol.dialects import DIALECTS
 
 from .measure import Measured
 from .workloads import Case

@@ -54,7 +54,7 @@ from .failures import FAILURE_TAG, failure_state
 from .instances import fill_instance, jelly_member
 from .security import SecurityOptions, Store, global_security
 
-__all__ = ["Jellier", "jelly", "jelly_atoms"]
+__all__ = ["Jellier", "jelly"]
 
 
 def jelly(
@@ -83,27 +83,6 @@ def jelly(
         UnicodeEncodeError: A text holds a lone surrogate, which UTF-8 has no bytes for.
     """
     return Jellier(loan, security, perspective, limits, store=persistentStore).write(obj)
-
-
-def jelly_atoms(values: tuple[Any, ...]) -> list[Tree] | None:
-    """Returns the s-expression of a tuple of simple values, or None where it is more than that.
-
-    Most calls are of that kind, and need nothing of what a `Jellier` keeps.
-    """
-    tree: list[Tree] = [b"tuple"]
-    for value in values:
-        kind = type(value)
-        if kind is str:
-            tree.append([b"unicode", value.encode("utf-8")])
-        elif kind is int or kind is bytes or kind is float:
-            tree.append(value)
-        elif value is None:
-            tree.append([b"None"])
-        elif kind is bool:
-            tree.append([b"boolean", b"true" if value else b"false"])
-        else:
-            return None
-    return tree
 
 
 class Jellier:

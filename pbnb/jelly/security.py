@@ -25,7 +25,7 @@ _BASIC = frozenset(
     b"unpersistable".split()
 )
 # The last one is what msgpack has of its own besides.
-_PLAIN = frozenset((b"None", b"boolean", b"unicode", b"list", b"dictionary", b"datetime"))
+_PLAIN = frozenset((b"None", b"boolean", b"unicode", b"list", b"tuple", b"dictionary", b"datetime"))
 _FLAVORS = frozenset((b"remote", b"local", b"cached", b"lcache"))
 _CODE = frozenset((b"class", b"module", b"function", b"method", b"instance"))
 _INSTANCE = ("instance", "class", "classobj", "module")
@@ -56,7 +56,7 @@ class SecurityOptions:
         self.allowed |= _BASIC
 
     def allows_plain(self) -> bool:
-        """Returns whether plain values (`pbnb.wire.plain`) may come in, whatever they hold."""
+        """Returns whether plain values may come in, whatever they hold."""
         return _PLAIN <= self.allowed
 
     def allowExtraTypes(self) -> None:

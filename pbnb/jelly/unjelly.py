@@ -29,7 +29,7 @@ from .failures import FAILURE_TAG, failure_from_state, shown_tag
 from .instances import hashed_parts, read_instance, read_old_instance
 from .security import Load, SecurityOptions, global_security
 
-__all__ = ["Unjellier", "text_keys", "unjelly", "unjelly_atoms"]
+__all__ = ["Unjellier", "text_keys", "unjelly"]
 
 _LARGEST_EXPONENT = 10_000  # a Decimal of a few bytes may not become a million digits
 _NOTHING: Counter[int] = Counter()
@@ -68,30 +68,6 @@ def unjelly(
         return unjellier.read(tree)
     except RecursionError:
         raise LimitExceeded("the peer sent an expression that is nested too deep") from None
-
-
-_ATOMS = frozenset((b"tuple", b"unicode"))
-
-
-def unjelly_atoms(tree: Tree, security: SecurityOptions) -> list[Any] | None:
-    """Returns the items of a tuple of text, numbers and bytes; None where it is more than that.
-
-    Args:
-        tree: An expression.
-        security: Says what may come in.
-    """
-    if type(tree) is not list or not tree or tree[0] != b"tuple" or not _ATOMS <= security.allowed:
-        return None
-    items: list[Any] = tree[1:]
-    for index, part in enumerate(items):
-        if type(part) is list:
-            if len(part) != 2 or part[0] != b"unicode" or type(part[1]) is not bytes:
-                return None
-            try:
-                items[index] = part[1].decode("utf-8")
-            except UnicodeDecodeError:
-                return None  # what reads it instead says what is wrong with it
-    return items
 
 
 class Promise:

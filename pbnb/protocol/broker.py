@@ -16,8 +16,8 @@ begins with a command::
 side lent, or a name such as ``"root"``. ``name`` is UTF-8; ``args`` a jellied tuple and
 ``keywords`` a jellied dictionary, each with sharing of its own.
 
-In a dialect that takes plain values as they are, arguments, keywords and answers stand there
-unjellied where they are plain, and as an `Expression` where they are not.
+To its dialect the machine gives arguments, keywords and answers as they are, where they are plain,
+and jellied, as an `Expression`, where they are not; and so it gets them (`pbnb.protocol.dialects`).
 """
 
 from __future__ import annotations
@@ -49,15 +49,14 @@ from ..flavors import (
 from ..jelly.copies import LARGEST_NUMBER
 from ..jelly.extras import ABOUT, ABOUT_NAME, EXTRA_TYPES, PeerNotAsked
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
-from ..jelly.jelly import Jellier, jelly_atoms
+from ..jelly.jelly import Jellier
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
-from ..jelly.unjelly import READERS, Unjellier, text_keys, unjelly_atoms
+from ..jelly.unjelly import READERS, Unjellier, text_keys
 from ..limits import Limits
 from ..refs import CachedRemotely, Lent, Loan, Observer, Peer, Refs, RemoteReference
 from ..wire.banana import NEED_DATA, Tree
 from ..wire.dialect import Dialect
 from ..wire.frames import Expression
-from ..wire.plain import as_plain, is_plain
 from .events import (
     AnswerReceived,
     CallReceived,
@@ -234,7 +233,8 @@ class Broker:
         self.wire.limits = self._allowed
         self._handshake = None
         self.dialect = self.wire.name.decode("ascii")
-        self._plain = self.wire.plain and self.security.persistentStore is None
+        # What a persistentStore keeps is its owner's affair, whatever it is.
+        self._plain = self.security.persistentStore is None
         self._out.append(reply)
         self._send([b"version", VERSION])
         return Opened(self.dialect)
@@ -301,18 +301,11 @@ class Broker:
         kw: dict[str, Any],
         wants_answer: bool,
     ) -> PendingCall | None:
-        if (
-            self._plain
-            and (plain := as_plain(args, self.limits.depth)) is not None
-            and (not kw or is_plain(kw, self.limits.depth))
-        ):
+        if self._plain:
             request_id = self._last_request + 1
-            message = [command, request_id, luid, name, int(wants_answer), plain, kw]
-            try:
-                self._out += self.wire.encode(message, _in_turn(command, wants_answer))
-            except OverflowError:
-                pass  # an integer that is not plain, which nobody has looked at
-            else:
+            frames = self.wire.call(command, request_id, luid, name, wants_answer, args, kw)
+            if frames is not None:
+                self._out += frames
                 return self._sent(request_id, ref, name, [], wants_answer)
         return self._call_jellied(command, ref, luid, name, args, kw, wants_answer)
 
@@ -326,11 +319,6 @@ class Broker:
         kw: dict[str, Any],
         wants_answer: bool,
     ) -> PendingCall | None:
-        if not (kw or self.wire.plain) and (atoms := jelly_atoms(args)) is not None:
-            request_id = self._last_request + 1
-            head = [command, request_id, luid, name.encode("utf-8"), int(wants_answer)]
-            self._send([*head, atoms, [b"dictionary"]])
-            return self._sent(request_id, ref, name, [], wants_answer)
         loan = self.refs.loan()
         # In a call, unlike in an answer, a type that the peer does not know is an error of that
         # call alone: nobody has to be asked first.
@@ -346,9 +334,9 @@ class Broker:
             request_id = self._last_request + 1
             wire_name = name.encode("utf-8")
             wants = int(wants_answer)
-            ordered = loan.names or _in_turn(command, wants_answer)
+            ordered = loan.names or not wants_answer or command == b"cachemessage"
             head = [command, request_id, luid, wire_name, wants]
-            self._send([*head, *map(self._expression, (args_tree, kw_tree))], ordered)
+            self._send([*head, Expression(args_tree), Expression(kw_tree)], ordered)
         except Exception as error:
             loan.abandon(error)
             raise
@@ -371,9 +359,6 @@ class Broker:
             return None
         call = self.pending[request_id] = PendingCall(request_id, ref, name, pinned)
         return call
-
-    def _expression(self, tree: Tree) -> Any:
-        return Expression(tree) if self.wire.plain else tree
 
     def drop_call(self, call: PendingCall) -> bool:
         """Gives a call up whose arguments are on their way; returns whether there was still time.
@@ -418,24 +403,18 @@ class Broker:
         """
         if self.closed or self.broken:
             return None  # nobody is left to read it, and nothing may enter a table any more
-        if self._plain and (plain := as_plain((value,), self.limits.depth)) is not None:
+        if self._plain:
             try:
-                self._out += self.wire.encode([b"answer", request_id, plain[0]])
-            except (OverflowError, BananaError):
-                pass  # what follows says in whose name it fails
-            else:
-                return None
-        elif not self.wire.plain and (atoms := jelly_atoms((value,))) is not None:
-            try:
-                self._send([b"answer", request_id, atoms[1]])
+                frames = self.wire.answer(request_id, value)
             except BananaError:
-                pass  # as above
-            else:
+                frames = None  # what follows says in whose name it fails
+            if frames is not None:
+                self._out += frames
                 return None
         loan = self.refs.loan()
         try:
             tree = self._jelly(value, loan, perspective, self.peer_types)
-            self._send([b"answer", request_id, self._expression(tree)], loan.names)
+            self._send([b"answer", request_id, Expression(tree)], loan.names)
         except Exception as error:  # the state of an object comes from its owner's code
             loan.abandon(error)
             if may_ask and isinstance(error, PeerNotAsked):
@@ -466,7 +445,7 @@ class Broker:
             return
         loan = self.refs.loan()
         try:
-            tree = self._expression(self._failure_tree(failure, loan))
+            tree = Expression(self._failure_tree(failure, loan))
             self._send([b"error", request_id, tree], loan.names)
         except Exception as error:  # as above; this one always fits
             loan.abandon(error)
@@ -474,7 +453,7 @@ class Broker:
             substitute = CopiedFailure(
                 type=_type_name(failure), value=text, traceback="", parents=failure.parents[:20]
             )
-            tree = self._expression(self._failure_tree(substitute, self.refs.loan()))
+            tree = Expression(self._failure_tree(substitute, self.refs.loan()))
             self._send([b"error", request_id, tree])
         else:
             loan.commit()
@@ -499,7 +478,7 @@ class Broker:
             perspective,
             self.limits,
             peer_types=types,
-            carries_memory=self.wire.plain,
+            carries_memory=self.wire.carries_memory,
         )
         return jellier.write(value)
 
@@ -606,26 +585,24 @@ class Broker:
         return CallRefused(shown_tag(tree[3]), error)
 
     def _arguments(self, tree: Any, perspective: object) -> tuple[Any, ...]:
-        if self.wire.plain:
-            if type(tree) is list:
-                return tuple(tree if self._reads_plain else self._read_plain(tree))
-            tree = _tree_in(tree)
-        if tree == [b"tuple"]:  # the usual case, and no type that anybody has to allow
+        if type(tree) is list:
+            if self._reads_plain or not tree:  # an empty tuple is allowed everywhere
+                return tuple(tree)
+            return self._read_plain(tuple(tree))  # type: ignore[no-any-return]
+        tree = _tree_in(tree)
+        if tree == [b"tuple"]:
             return ()
-        if (items := unjelly_atoms(tree, self.security)) is not None:
-            return tuple(items)
         args = self._unjelly(tree, perspective)
         if type(args) is not tuple:
             raise InsecureJelly(f"the arguments of a call are a tuple, not {type(args).__name__}")
         return args
 
     def _keywords(self, tree: Any, perspective: object) -> dict[str, Any]:
-        if self.wire.plain:
-            if not tree and type(tree) is dict:
+        if type(tree) is dict:
+            if not tree:
                 return {}
-            if type(tree) is dict:
-                return text_keys(tree if self._reads_plain else self._read_plain(tree))
-            tree = _tree_in(tree)
+            return text_keys(tree if self._reads_plain else self._read_plain(tree))
+        tree = _tree_in(tree)
         if tree == [b"dictionary"]:
             return {}
         kw = self._unjelly(tree, perspective)
@@ -644,14 +621,10 @@ class Broker:
         call = self._answered(tree)
         value = tree[2]
         try:
-            if self.wire.plain and type(value) is not Expression:
-                value = value if self._reads_plain else self._read_plain(value)
-            elif (
-                items := unjelly_atoms([b"tuple", value := _tree_in(value)], self.security)
-            ) is not None:
-                value = items[0]
-            else:
-                value = self._unjelly(value, call.ref.perspective)
+            if type(value) is Expression:
+                value = self._unjelly(value.tree, call.ref.perspective)
+            elif not self._reads_plain:
+                value = self._read_plain(value)
         except (InsecureJelly, LimitExceeded) as error:
             value = Failure.of(error)
         self._released += self.refs.unpin(call.pinned)
@@ -725,15 +698,6 @@ _COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] 
     b"uncache": (Broker._on_uncache, 2),
     b"didNotUnderstand": (Broker._on_did_not_understand, 2),
 }
-
-
-def _in_turn(command: bytes, wants_answer: bool) -> bool:
-    """Returns whether a call may not be overtaken, however large it is.
-
-    What changes a live copy is applied in the order in which it was said, and of a call without an
-    answer nobody learns when its reference can be let go.
-    """
-    return command == b"cachemessage" or not wants_answer
 
 
 def _tree_in(part: Any) -> Tree:

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from ..errors import RemoteProtocolError
 from ..limits import Limits
 from ..wire.banana import NEED_DATA, Tree
-from ..wire.dialect import DIALECTS, Dialect, opening
+from ..wire.dialect import Dialect, opening
+from .dialects import DIALECTS
 
 __all__ = ["VERSION", "Handshake"]
 

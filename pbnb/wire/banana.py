@@ -53,7 +53,26 @@ from ..errors import BananaError, LimitExceeded, LocalProtocolError, RemoteProto
 from ..limits import Limits
 from .runs import LONGEST_PREFIX, float_run, int_run
 
-__all__ = ["NEED_DATA", "PB_WORDS", "Decoder", "NeedData", "Tree", "decode", "encode"]
+__all__ = [
+    "FLOAT",
+    "INT",
+    "LIST",
+    "LONGINT",
+    "LONGNEG",
+    "NEED_DATA",
+    "NEG",
+    "PB_TOKENS",
+    "PB_WORDS",
+    "SMALL_INTS",
+    "STRING",
+    "VOCAB",
+    "Decoder",
+    "NeedData",
+    "Tree",
+    "decode",
+    "encode",
+    "write_token",
+]
 
 Tree: TypeAlias = bytes | int | float | list["Tree"]
 
@@ -84,8 +103,18 @@ NEED_DATA: Final = NeedData.NEED_DATA
 # Writing
 
 
-def _token(number: int, kind: int) -> bytes:
-    """Returns the prefix and the type byte of a token."""
+def write_token(number: int, kind: int) -> bytes:
+    """Returns the prefix and the type byte of a token.
+
+    Args:
+        number: The prefix.
+        kind: The type byte.
+    """
+    if number < 128:
+        return bytes((number, kind))
+    if number < 128**3:
+        low, middle, high = number & 0x7F, number >> 7 & 0x7F, number >> 14
+        return bytes((low, middle, high, kind) if high else (low, middle, kind))
     digits = bytearray()
     while number > 0x7F:
         digits.append(number & 0x7F)
@@ -99,24 +128,27 @@ class _IntTokens(dict[int, bytes]):
     """The tokens of integers of one or two digits, each made when it is first sent."""
 
     def __missing__(self, number: int) -> bytes:
-        token = self[number] = _token(number, INT)
+        token = self[number] = write_token(number, INT)
         return token
 
 
-_SMALL_INTS = _IntTokens()
-_SHORT_LISTS = tuple(_token(n, LIST) for n in range(128))
-_SHORT_STRINGS = tuple(_token(n, STRING) for n in range(128))
+#: The tokens of integers below 128 * 128, by their value.
+SMALL_INTS: Final = _IntTokens()
+_SHORT_LISTS = tuple(write_token(n, LIST) for n in range(128))
+_SHORT_STRINGS = tuple(write_token(n, STRING) for n in range(128))
 _pack_float = struct.Struct(">Bd").pack
 
 
 @functools.lru_cache(maxsize=16)
 def _word_tokens(words: tuple[bytes, ...]) -> tuple[dict[bytes, bytes], int]:
     """Returns the token of each word, and the length of the longest word."""
-    tokens = {word: _token(number, VOCAB) for number, word in enumerate(words, 1)}
+    tokens = {word: write_token(number, VOCAB) for number, word in enumerate(words, 1)}
     return tokens, max(map(len, words), default=-1)
 
 
-_PB_TOKENS = _word_tokens(PB_WORDS)
+_LONGEST_PB_WORD = max(map(len, PB_WORDS))
+#: The tokens of the vocabulary of the dialect "pb", by the words.
+PB_TOKENS: Final = _word_tokens(PB_WORDS)[0]
 
 
 def encode(
@@ -135,7 +167,7 @@ def encode(
             text says what and where.
     """
     if words is PB_WORDS:
-        word_tokens, longest_word = _PB_TOKENS
+        word_tokens, longest_word = PB_TOKENS, _LONGEST_PB_WORD
     else:
         word_tokens, longest_word = _word_tokens(tuple(words or ()))
     small_ints = 128 * 128 if limits.prefix_bytes > 1 else 128
@@ -166,7 +198,7 @@ def encode(
                     append(item)
                 elif kind is int:
                     if 0 <= item < small_ints:
-                        append(_SMALL_INTS[item])
+                        append(SMALL_INTS[item])
                     else:
                         append(_int_token(item, limits))
                 elif kind is float:
@@ -209,8 +241,8 @@ def _int_token(number: int, limits: Limits) -> bytes:
             f"{limits.prefix_bytes}, of 7 bits each"
         )
     if number >= 0:
-        return _token(number, INT if number < 2**31 else LONGINT)
-    return _token(-number, NEG if number >= -(2**31) else LONGNEG)
+        return write_token(number, INT if number < 2**31 else LONGINT)
+    return write_token(-number, NEG if number >= -(2**31) else LONGNEG)
 
 
 def _string_token(length: int, limits: Limits) -> bytes:
@@ -218,7 +250,7 @@ def _string_token(length: int, limits: Limits) -> bytes:
     if length > limits.string_bytes:
         raise BananaError(f"{length} bytes: the limit string_bytes is {limits.string_bytes}")
     _check_prefix(length, limits)
-    return _token(length, STRING)
+    return write_token(length, STRING)
 
 
 def _list_token(length: int, depth: int, items: int, limits: Limits) -> bytes:
@@ -230,7 +262,7 @@ def _list_token(length: int, depth: int, items: int, limits: Limits) -> bytes:
     if items > limits.message_items:
         raise BananaError(f"this many items: the limit message_items is {limits.message_items}")
     _check_prefix(length, limits)
-    return _token(length, LIST)
+    return write_token(length, LIST)
 
 
 def _check_prefix(length: int, limits: Limits) -> None:

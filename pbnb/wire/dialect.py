@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, TypeAlias
 
 from ..limits import Limits
-from .banana import PB_WORDS, Decoder, NeedData, Tree, encode
-from .frames import FrameDialect, Transfer
+from .banana import Decoder, NeedData, Tree, encode
+from .frames import Transfer
 
-__all__ = ["DIALECTS", "BananaDialect", "Buffer", "Dialect", "opening"]
+__all__ = ["BananaDialect", "Buffer", "Dialect", "opening"]
 
 #: What a dialect writes and reads: a message is a list of these, so that large ones need no copy.
 Buffer: TypeAlias = bytes | bytearray | memoryview
@@ -39,8 +38,31 @@ class Dialect(Protocol):
     def limits(self, limits: Limits) -> None: ...
 
     @property
-    def plain(self) -> bool:
-        """Whether plain values travel as they are; s-expressions are `Expression` then."""
+    def carries_memory(self) -> bool:
+        """Whether memory may stand in an expression, to travel beside it."""
+
+    def call(
+        self,
+        command: bytes,
+        request_id: int,
+        luid: int | bytes,
+        name: str,
+        wants_answer: bool,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+    ) -> list[Any] | None:
+        """Returns a call, to be written in this order; None where a value is not plain.
+
+        Raises:
+            BananaError: It goes over a limit.
+        """
+
+    def answer(self, request_id: Any, value: object) -> list[Any] | None:
+        """Returns an answer, to be written in this order; None where the value is not plain.
+
+        Raises:
+            BananaError: It goes over a limit.
+        """
 
     def encode(self, tree: object, ordered: bool = False) -> list[Any]:
         """Returns one message, to be written in this order.
@@ -51,7 +73,6 @@ class Dialect(Protocol):
 
         Raises:
             BananaError: The tree cannot be sent. Nothing was changed.
-            OverflowError: A plain value holds what is none; written as an expression it goes.
         """
 
     @property
@@ -122,7 +143,7 @@ class Dialect(Protocol):
 
 
 class BananaDialect(Decoder):
-    """Banana, with a vocabulary or without.
+    """Banana, with a vocabulary or without: each message is a tree and nothing else.
 
     Args:
         name: The name by which it is offered.
@@ -136,7 +157,7 @@ class BananaDialect(Decoder):
         self._name = name
         self._sending = limits
 
-    plain = False
+    carries_memory = False
     sending = False
     awaits = False
     replies: Sequence[Any] = ()
@@ -146,6 +167,23 @@ class BananaDialect(Decoder):
     def name(self) -> bytes:
         """The name by which the dialect is offered and chosen."""
         return self._name
+
+    def call(
+        self,
+        command: bytes,
+        request_id: int,
+        luid: int | bytes,
+        name: str,
+        wants_answer: bool,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+    ) -> list[Any] | None:
+        """Returns None: a tree holds no plain values."""
+        return None
+
+    def answer(self, request_id: Any, value: object) -> list[Any] | None:
+        """Returns None, as `call` does."""
+        return None
 
     def encode(self, tree: object, ordered: bool = False) -> list[Any]:
         """Returns one message, whole, so that none overtakes another.
@@ -187,20 +225,6 @@ class BananaDialect(Decoder):
 
     def close(self) -> None:
         """Has nothing to end."""
-
-
-def _pb(limits: Limits) -> Dialect:
-    return BananaDialect(b"pb", PB_WORDS, limits)
-
-
-def _none(limits: Limits) -> Dialect:
-    return BananaDialect(b"none", None, limits)
-
-
-#: Every dialect by its name, in order of preference.
-DIALECTS: Final[Mapping[bytes, Callable[[Limits], Dialect]]] = MappingProxyType(
-    {FrameDialect.name: FrameDialect, b"pb": _pb, b"none": _none}
-)
 
 
 def opening(limits: Limits) -> BananaDialect:

@@ -61,7 +61,7 @@ import msgspec
 from ..errors import BananaError, LimitExceeded, RemoteProtocolError
 from ..limits import Limits
 from .banana import NEED_DATA, NeedData
-from .plain import Numbers, check_body, check_tree
+from .plain import Numbers, as_plain, check_body, check_tree, is_plain
 from .shared import ACCEPT, OFFER, PLACED, RELEASE, Lending, Reading
 
 __all__ = ["Expression", "FrameDialect", "OutOfBand", "Transfer"]
@@ -321,7 +321,7 @@ class FrameDialect:
     )
 
     name = b"pbnb1"
-    plain = True
+    carries_memory = True
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
@@ -361,6 +361,49 @@ class FrameDialect:
         self._error: RemoteProtocolError | None = None
 
     # Writing
+
+    def call(
+        self,
+        command: bytes,
+        request_id: int,
+        luid: int | bytes,
+        name: str,
+        wants_answer: bool,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+    ) -> list[Any] | None:
+        """Returns a call, or what may be sent of it now; None where a value is not plain.
+
+        Raises:
+            BananaError: It goes over a limit.
+        """
+        depth = self._sending.depth
+        plain = as_plain(args, depth)
+        if plain is None or (kw and not is_plain(kw, depth)):
+            return None
+        # What changes a live copy is applied in the order in which it was said, and of a call
+        # without an answer nobody learns when its reference can be let go.
+        ordered = not wants_answer or command == b"cachemessage"
+        try:
+            return self.encode(
+                [command, request_id, luid, name, int(wants_answer), plain, kw], ordered
+            )
+        except OverflowError:
+            return None  # an integer that is not plain, which nobody has looked at
+
+    def answer(self, request_id: Any, value: object) -> list[Any] | None:
+        """Returns an answer, or what may be sent of it now; None where the value is not plain.
+
+        Raises:
+            BananaError: It goes over a limit.
+        """
+        plain = as_plain((value,), self._sending.depth)
+        if plain is None:
+            return None
+        try:
+            return self.encode([b"answer", request_id, plain[0]])
+        except OverflowError:
+            return None  # as above
 
     def encode(self, tree: object, ordered: bool = False) -> list[Any]:
         """Returns one message, or what may be sent of it now, to be written in this order.

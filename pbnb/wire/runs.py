@@ -10,7 +10,7 @@ import re
 import struct
 from typing import Final
 
-__all__ = ["LONGEST_PREFIX", "float_run", "int_run"]
+__all__ = ["LONGEST_PREFIX", "float_run", "int_run", "number_of"]
 
 #: The longest prefix that `int_run` reads; it stops in front of longer ones.
 LONGEST_PREFIX: Final = 9
@@ -29,6 +29,8 @@ class _Numbers(dict[bytes, int]):
     """Numbers by their digits. Those of one or two digits are remembered."""
 
     def __missing__(self, digits: bytes) -> int:
+        if len(digits) == 3:
+            return digits[0] | digits[1] << 7 | digits[2] << 14
         number = 0
         for digit in reversed(digits):
             number = number << 7 | digit
@@ -37,7 +39,8 @@ class _Numbers(dict[bytes, int]):
         return number
 
 
-_numbers = _Numbers()
+#: Returns the number that some digits say.
+number_of: Final = _Numbers().__getitem__
 
 
 def int_run(buffer: bytes, position: int, most: int) -> tuple[list[int], int]:
@@ -56,7 +59,7 @@ def int_run(buffer: bytes, position: int, most: int) -> tuple[list[int], int]:
         return [], position
     # 0x81 is no digit, so it splits the run into the digits of each token.
     *tokens, rest = run.group().split(b"\x81", most)
-    return list(map(_numbers.__getitem__, tokens)), run.end() - len(rest)
+    return list(map(number_of, tokens)), run.end() - len(rest)
 
 
 def float_run(buffer: bytes, position: int, most: int) -> tuple[list[float], int]:

@@ -12,8 +12,8 @@ import pytest
 
 import pbnb as pb
 from pbnb.cred import Invitation
+from pbnb.protocol.dialects import DIALECTS
 from pbnb.wire.banana import NEED_DATA
-from pbnb.wire.dialect import DIALECTS
 from tests.support.serving import until
 
 

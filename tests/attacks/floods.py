@@ -25,8 +25,8 @@ from typing import Any
 import msgspec
 
 import pbnb as pb
+from pbnb.protocol.dialects import DIALECTS
 from pbnb.wire.banana import NEED_DATA, encode
-from pbnb.wire.dialect import DIALECTS
 
 PATIENCE = 60.0
 GREETING = len(encode(list(DIALECTS), None))

@@ -16,8 +16,8 @@ import pytest
 
 import pbnb as pb
 from pbnb.cred import challenge
+from pbnb.protocol.dialects import DIALECTS
 from pbnb.wire.banana import NEED_DATA, encode
-from pbnb.wire.dialect import DIALECTS
 from tests.support.serving import tables, until
 
 TESTS = Path(__file__).parent.parent

@@ -1,0 +1,319 @@
+"""Plain values in banana, in one pass: what jelly and banana together would write, and back.
+
+Most of what is said is plain: None, bools, numbers, text, byte strings, and lists, tuples and
+dicts of these in which none appears twice. What `pbnb.jelly.jelly` and `pbnb.wire.banana` make of
+such a value is written here without the tree in between, byte for byte, and read the same way::
+
+    "x"      02 LIST 07 STRING unicode 01 STRING x
+    [a, b]   03 LIST 08 VOCAB a b                      08 is the word "list"
+    {k: v}   02 LIST 05 VOCAB 02 LIST k v              05 is the word "dictionary"
+
+This is a shortcut and nothing else: whatever it does not know, in either direction, it leaves to
+the two passes, and so are all errors theirs.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from itertools import chain, repeat
+from typing import Any, Final
+
+from ..wire.banana import (
+    FLOAT,
+    INT,
+    LIST,
+    LONGINT,
+    LONGNEG,
+    NEG,
+    PB_TOKENS,
+    PB_WORDS,
+    SMALL_INTS,
+    STRING,
+    VOCAB,
+    write_token,
+)
+from ..wire.runs import LONGEST_PREFIX, float_run, int_run
+
+__all__ = ["NotPlain", "read_items", "write_items"]
+
+# How deep containers may lie in each other; deeper ones are left to the two passes.
+_DEPTH = 24
+
+_longest_word = max(map(len, PB_WORDS))
+_words: Final = dict(enumerate(PB_WORDS, 1))
+_LIST, _TUPLE, _DICTIONARY, _NONE = (
+    PB_WORDS.index(word) + 1 for word in (b"list", b"tuple", b"dictionary", b"None")
+)
+
+_PAIR = write_token(2, LIST)
+_UNICODE = _PAIR + write_token(7, STRING) + b"unicode"
+_BOOLEAN = _PAIR + write_token(7, STRING) + b"boolean"
+_TRUE = _BOOLEAN + write_token(4, STRING) + b"true"
+_FALSE = _BOOLEAN + write_token(5, STRING) + b"false"
+_NOTHING = write_token(1, LIST) + PB_TOKENS[b"None"]
+_STRINGS = tuple(write_token(n, STRING) for n in range(128))
+_TEXTS = tuple(_UNICODE + head for head in _STRINGS)
+_TAGS: Final[dict[type, bytes]] = {
+    list: PB_TOKENS[b"list"],
+    tuple: PB_TOKENS[b"tuple"],
+    dict: PB_TOKENS[b"dictionary"],
+}
+_HEADS = {
+    kind: tuple(write_token(n + 1, LIST) + tag for n in range(127)) for kind, tag in _TAGS.items()
+}
+_pack_float = struct.Struct(">Bd").pack
+_unpack_float = struct.Struct(">d").unpack_from
+
+# From this length on it pays to look first whether all items are numbers of one type.
+_LONG = 16
+_SMALL = 128 * 128
+
+
+class NotPlain(Exception):
+    """A value, or what was received, is more than this module knows."""
+
+
+class _Pair:
+    """Stands before each key and its value while a dict is written."""
+
+
+_BEFORE_PAIR = _Pair()
+
+
+def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
+    """Returns values one behind the other, as buffers to be joined.
+
+    Args:
+        values: Any values.
+        most_bits: How long integers may be.
+
+    Raises:
+        NotPlain: One of them is not plain, or is met twice.
+        UnicodeEncodeError: A text holds a lone surrogate.
+    """
+    out: list[bytes] = []
+    append = out.append
+    met: set[int] = set()
+    around: list[Iterator[Any]] = []
+    items: Iterator[Any] = iter(values)
+    while True:
+        for value in items:
+            kind = type(value)
+            if kind is str:
+                data = value.encode()
+                size = len(data)
+                # A text too is sent by its number where it is a word.
+                if size <= _longest_word and data in PB_TOKENS:
+                    append(_UNICODE)
+                    append(PB_TOKENS[data])
+                elif size < 128:
+                    append(_TEXTS[size])
+                    append(data)
+                else:
+                    append(_UNICODE + write_token(size, STRING))
+                    append(data)
+            elif kind is int:
+                append(SMALL_INTS[value] if 0 <= value < _SMALL else _number(value, most_bits))
+            elif kind is float:
+                append(_pack_float(FLOAT, value))
+            elif kind is _Pair:
+                append(_PAIR)
+            elif kind is bytes:
+                size = len(value)
+                if size <= _longest_word and value in PB_TOKENS:
+                    append(PB_TOKENS[value])
+                else:
+                    append(_STRINGS[size] if size < 128 else write_token(size, STRING))
+                    append(value)
+            elif value is None:
+                append(_NOTHING)
+            elif kind is bool:
+                append(_TRUE if value else _FALSE)
+            elif kind in _HEADS:
+                size = len(value)
+                if id(value) in met or len(around) >= _DEPTH:
+                    raise NotPlain
+                met.add(id(value))
+                append(
+                    _HEADS[kind][size] if size < 127 else write_token(size + 1, LIST) + _TAGS[kind]
+                )
+                if kind is dict:
+                    around.append(items)
+                    items = chain.from_iterable(zip(repeat(_BEFORE_PAIR), value, value.values()))
+                    break
+                if size > _LONG and (run := _run(value)) is not None:
+                    append(run)
+                    continue
+                around.append(items)
+                items = iter(value)
+                break
+            else:
+                raise NotPlain
+        else:
+            if not around:
+                return out
+            items = around.pop()
+
+
+def _number(value: int, most_bits: int) -> bytes:
+    if value.bit_length() > most_bits:
+        raise NotPlain
+    if value >= 0:
+        return write_token(value, INT if value < 2**31 else LONGINT)
+    return write_token(-value, NEG if value >= -(2**31) else LONGNEG)
+
+
+def _run(items: list[Any] | tuple[Any, ...]) -> bytes | None:
+    """Returns numbers of one type, one behind the other; None where they are not."""
+    kinds = set(map(type, items))
+    if kinds == {int} and min(items) >= 0 and max(items) < _SMALL:
+        return b"".join(map(SMALL_INTS.__getitem__, items))
+    if kinds == {float}:
+        return struct.pack(">" + "Bd" * len(items), *chain.from_iterable(zip(repeat(FLOAT), items)))
+    return None
+
+
+def read_items(
+    buffer: bytes,
+    at: int,
+    count: int,
+    into: list[Any],
+    keys: int,
+    pairs: bool = False,
+    depth: int = _DEPTH,
+) -> int:
+    """Reads values one behind the other.
+
+    Args:
+        buffer: Bytes of a stream.
+        at: Where they begin.
+        count: How many there are.
+        into: Gets them.
+        keys: How many keys a dict may have that are neither text nor byte strings, whose hashes
+            a peer can choose.
+        pairs: Whether they are keys and values in turns, each two of them a list of two.
+        depth: How deep they may be nested.
+
+    Returns:
+        The position behind the last of them.
+
+    Raises:
+        NotPlain: They are more than plain values, or malformed.
+        IndexError: The buffer ends before they do; that may be found to be `NotPlain`, too.
+        UnicodeDecodeError: A text is not UTF-8.
+    """
+    append = into.append
+    end = len(buffer)
+    before_key = pairs
+    while count:
+        count -= 1
+        if pairs:
+            if before_key:
+                if not buffer.startswith(_PAIR, at):
+                    raise NotPlain
+                at += 2
+            before_key = not before_key
+        first = buffer[at]
+        if first == 2 and buffer.startswith(_UNICODE, at):
+            size, kind = buffer[at + 11], buffer[at + 12]
+            start = at + 13
+            if kind < 0x80:
+                size |= kind << 7
+                kind = buffer[start]
+                start += 1
+            if kind == STRING and size < _SMALL:
+                at = start + size
+                if at > end:
+                    raise IndexError
+                append(buffer[start:at].decode())
+            elif kind == VOCAB and size in _words:
+                at = start
+                append(_words[size].decode())
+            else:
+                raise NotPlain
+            continue
+        start = at + 2
+        if first < 0x80:
+            kind = buffer[at + 1]
+            shift = 7
+            while kind < 0x80:
+                if shift >= 7 * LONGEST_PREFIX:
+                    raise NotPlain
+                first |= kind << shift
+                shift += 7
+                kind = buffer[start]
+                start += 1
+            if kind == INT:
+                append(first)
+                at = start
+                if count > _LONG and buffer[at + 1] == INT and not pairs:
+                    run, at = int_run(buffer, at, count)
+                    into += run
+                    count -= len(run)
+            elif kind == STRING:
+                at = start + first
+                if at > end:
+                    raise IndexError
+                append(buffer[start:at])
+            elif kind == LIST:
+                at = _read_container(buffer, start, first, append, keys, depth)
+            elif kind == NEG or kind == LONGNEG:
+                append(-first)
+                at = start
+            elif kind == VOCAB and first in _words:
+                append(_words[first])
+                at = start
+            elif kind == LONGINT:
+                append(first)
+                at = start
+            else:
+                raise NotPlain
+        elif first == FLOAT:
+            at += 9
+            if at > end:
+                raise IndexError
+            append(_unpack_float(buffer, at - 8)[0])
+            if count > _LONG and buffer[at] == FLOAT and not pairs:
+                floats, at = float_run(buffer, at, count)
+                into += floats
+                count -= len(floats)
+        else:
+            raise NotPlain
+    return at
+
+
+def _read_container(buffer: bytes, at: int, size: int, append: Any, keys: int, depth: int) -> int:
+    """Reads what follows the head of a list of so many items; returns where it ends."""
+    tag = buffer[at]
+    if buffer[at + 1] != VOCAB or not depth:
+        for value, whole in ((True, _TRUE), (False, _FALSE)):
+            if size == 2 and buffer.startswith(whole[2:], at):
+                append(value)
+                return at + len(whole) - 2
+        raise NotPlain
+    at += 2
+    if tag == _NONE and size == 1:
+        append(None)
+        return at
+    items: list[Any] = []
+    if tag == _LIST:
+        append(items)
+        return read_items(buffer, at, size - 1, items, keys, False, depth - 1)
+    if tag == _TUPLE:
+        at = read_items(buffer, at, size - 1, items, keys, False, depth - 1)
+        append(tuple(items))
+        return at
+    if tag != _DICTIONARY:
+        raise NotPlain
+    at = read_items(buffer, at, 2 * (size - 1), items, keys, True, depth - 1)
+    names = items[::2]
+    others = set(map(type, names)) - _NAMES
+    if others and (size > keys or not others <= _SIMPLE):
+        raise NotPlain
+    append(dict(zip(names, items[1::2], strict=True)))
+    return at
+
+
+_NAMES = frozenset((str, bytes))
+_SIMPLE = frozenset((int, float, bool, type(None)))

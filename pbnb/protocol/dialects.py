@@ -1,0 +1,248 @@
+"""The dialects in which messages travel.
+
+A message is a list as `pbnb.protocol.broker` describes it. Its parts that say a value (arguments,
+keywords, answers, failures) are plain values, or an `Expression` of what jelly makes of them, in
+whatever dialect.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
+
+from ..errors import BananaError, RemoteProtocolError
+from ..jelly.inline import NotPlain, read_items, write_items
+from ..limits import Limits
+from ..wire.banana import (
+    INT,
+    LIST,
+    LONGINT,
+    NEED_DATA,
+    PB_TOKENS,
+    PB_WORDS,
+    SMALL_INTS,
+    NeedData,
+    Tree,
+    decode,
+    encode,
+    write_token,
+)
+from ..wire.dialect import BananaDialect, Dialect
+from ..wire.frames import Expression, FrameDialect
+from ..wire.runs import LONGEST_PREFIX, number_of
+
+__all__ = ["DIALECTS", "PBDialect"]
+
+# What the shortcut writes and reads is no longer than this, and nested no deeper.
+_LONGEST = 256 * 1024
+_DEEPEST = 64
+# Nor is what stands between the number of a call and its arguments.
+_LONGEST_HEAD = 256
+
+_CALLS = {each: write_token(7, LIST) + PB_TOKENS[each] for each in (b"message", b"cachemessage")}
+_ANSWER = write_token(3, LIST) + PB_TOKENS[b"answer"]
+_TUPLE = PB_TOKENS[b"tuple"]
+_NO_KEYWORDS = write_token(1, LIST) + PB_TOKENS[b"dictionary"]
+_LISTS = tuple(write_token(n, LIST) for n in range(128))
+
+# Up to the number of a request; five digits are more than anybody has calls.
+_NUMBER = rb"([\x00-\x7f]{1,5})\x81"
+_call = re.compile(re.escape(_CALLS[b"message"]) + _NUMBER).match
+_answer = re.compile(re.escape(_ANSWER) + _NUMBER).match
+
+# Where the values of a message stand.
+_VALUES = {b"message": (7, 5), b"cachemessage": (7, 5), b"answer": (3, 2), b"error": (3, 2)}
+
+
+class PBDialect(BananaDialect):
+    """PB's own: s-expressions in banana, with its vocabulary or without.
+
+    Most messages hold nothing but plain values. With the vocabulary, these are written and read
+    in one pass (`pbnb.jelly.inline`), and all others by jelly and by banana.
+    """
+
+    def __init__(self, name: bytes, words: tuple[bytes, ...] | None, limits: Limits) -> None:
+        self._inline = words is PB_WORDS
+        super().__init__(name, words, limits)
+        self._most_written = self._most
+        self._most_bits = 7 * limits.prefix_bytes
+        # Whether the next message begins at the next byte, and is yet to be looked at.
+        self._fresh = self._inline
+
+    @property
+    def limits(self) -> Limits:
+        """What one message of the peer's may cost."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        self._most = _longest(limits) if self._inline else 0
+
+    # Writing
+
+    def encode(self, tree: object, ordered: bool = False) -> list[Any]:
+        """Returns one message, whole, so that none overtakes another.
+
+        Raises:
+            BananaError: The tree holds what banana cannot send, or goes over a limit.
+        """
+        if type(tree) is list:
+            tree = [each.tree if type(each) is Expression else each for each in tree]
+        return super().encode(tree)
+
+    def call(
+        self,
+        command: bytes,
+        request_id: int,
+        luid: int | bytes,
+        name: str,
+        wants_answer: bool,
+        args: tuple[Any, ...],
+        kw: dict[str, Any],
+    ) -> list[Any] | None:
+        """Returns a call, to be written; None where it holds more than plain values."""
+        count = len(args) + 1
+        if count > 127 or not self._most_written:
+            return None
+        try:
+            values = write_items(args, self._most_bits)
+            keywords = write_items((kw,), self._most_bits) if kw else (_NO_KEYWORDS,)
+            head = _head(luid, name, wants_answer)
+        except (NotPlain, UnicodeEncodeError):
+            return None
+        if request_id < 128 * 128:
+            number = SMALL_INTS[request_id]
+        else:
+            number = write_token(request_id, INT if request_id < 2**31 else LONGINT)
+        message = b"".join(
+            (_CALLS[command], number, head, _LISTS[count], _TUPLE, *values, *keywords)
+        )
+        return [message] if len(message) <= self._most_written else None
+
+    def answer(self, request_id: Any, value: object) -> list[Any] | None:
+        """Returns an answer, to be written; None where it holds more than plain values."""
+        if not self._most_written or type(request_id) is not int:
+            return None
+        try:
+            message = b"".join((_ANSWER, *write_items((request_id, value), self._most_bits)))
+        except (NotPlain, UnicodeEncodeError):
+            return None
+        return [message] if len(message) <= self._most_written else None
+
+    # Reading
+
+    def next(self) -> Any | NeedData:
+        """Returns the next complete message, or `NEED_DATA`.
+
+        Raises:
+            RemoteProtocolError: The stream can no longer be followed; raised again from now on.
+        """
+        if self._fresh:
+            buffer, position = self._buffer, self._position
+            if len(buffer) == position and not self._fed:
+                return NEED_DATA
+            try:
+                message = self._read_inline(buffer, position)
+            except (NotPlain, IndexError, UnicodeDecodeError):
+                self._position = position
+                # Once for each message, which may come in any number of parts.
+                self._fresh = False
+            else:
+                return message
+        tree = super().next()
+        if tree is NEED_DATA:
+            return tree
+        self._fresh = self._inline
+        return _with_expressions(tree)
+
+    def _read_inline(self, buffer: bytes, start: int) -> Any:
+        message: list[Any]
+        values: list[Any] = []
+        if (begin := _call(buffer, start)) is not None:
+            at = begin.end()
+            behind = buffer.find(_TUPLE, at, at + _LONGEST_HEAD)
+            if behind < 0:
+                raise NotPlain
+            luid, name, wants_answer, count = _read_head(buffer[at:behind])
+            at = read_items(buffer, behind + 2, count, values, self._limits.hash_collisions)
+            message = [b"message", number_of(begin[1]), luid, name, wants_answer, values, {}]
+            if buffer.startswith(_NO_KEYWORDS, at):
+                at += len(_NO_KEYWORDS)
+            else:
+                keywords: list[Any] = []
+                at = read_items(buffer, at, 1, keywords, 0)
+                message[6] = keywords[0]
+                if type(keywords[0]) is not dict:
+                    raise NotPlain
+        elif (begin := _answer(buffer, start)) is not None:
+            at = read_items(buffer, begin.end(), 1, values, self._limits.hash_collisions)
+            message = [b"answer", number_of(begin[1]), values[0]]
+        else:
+            raise NotPlain
+        if at - start > self._most:
+            raise NotPlain
+        self._position = at
+        return message
+
+
+def _longest(limits: Limits) -> int:
+    """Returns how long a message may be of which these limits need not be looked at in detail."""
+    if limits.depth < _DEEPEST or limits.prefix_bytes < LONGEST_PREFIX:
+        return 0
+    # A message has no more items than bytes, and no longer strings or lists.
+    most = min(limits.message_bytes, limits.message_items, limits.string_bytes, limits.list_items)
+    return min(most, _LONGEST)
+
+
+@functools.lru_cache(maxsize=1024)
+def _head(luid: int | bytes, name: str, wants_answer: bool) -> bytes:
+    """Returns what stands between the number of a call and its arguments."""
+    return encode([luid, name.encode(), int(wants_answer)])[2:]
+
+
+@functools.lru_cache(maxsize=1024)
+def _read_head(head: bytes) -> tuple[int | bytes, str, int, int]:
+    """Returns what stands between the number of a call and its arguments, and how many these are.
+
+    Args:
+        head: The bytes between the number and the word in front of the arguments, where it is
+            met for the first time. It may stand in one of the strings, and then they are none.
+    """
+    if len(head) < 2 or head[-1] != LIST or not 0 < head[-2] < LIST:
+        raise NotPlain
+    try:
+        tree = decode(_LISTS[3] + head[:-2])
+    except (BananaError, RemoteProtocolError):
+        raise NotPlain from None
+    assert type(tree) is list
+    luid, name, wants_answer = tree
+    if type(name) is not bytes or type(wants_answer) is not int or type(luid) not in (int, bytes):
+        raise NotPlain
+    return luid, name.decode("utf-8", "replace"), wants_answer, head[-2] - 1  # type: ignore[return-value]
+
+
+def _with_expressions(message: Tree) -> Any:
+    """Marks the s-expressions in a message as what they are."""
+    if type(message) is list and message and type(message[0]) is bytes:
+        length, first = _VALUES.get(message[0], (0, 0))
+        if len(message) == length:
+            return [*message[:first], *map(Expression, message[first:])]
+    return message
+
+
+def _pb(limits: Limits) -> Dialect:
+    return PBDialect(b"pb", PB_WORDS, limits)
+
+
+def _none(limits: Limits) -> Dialect:
+    return PBDialect(b"none", None, limits)
+
+
+#: Every dialect by its name, in order of preference.
+DIALECTS: Final[Mapping[bytes, Callable[[Limits], Dialect]]] = MappingProxyType(
+    {FrameDialect.name: FrameDialect, b"pb": _pb, b"none": _none}
+)
