@@ -586,9 +586,7 @@ class Broker:
 
     def _arguments(self, tree: Any, perspective: object) -> tuple[Any, ...]:
         if type(tree) is list:
-            if self._reads_plain or not tree:  # an empty tuple is allowed everywhere
-                return tuple(tree)
-            return self._read_plain(tuple(tree))  # type: ignore[no-any-return]
+            return tuple(tree if self._reads_plain else map(self._read_plain, tree))
         tree = _tree_in(tree)
         if tree == [b"tuple"]:
             return ()

@@ -26,7 +26,8 @@ import msgspec
 
 import pbnb as pb
 from pbnb.protocol.dialects import DIALECTS
-from pbnb.wire.banana import NEED_DATA, encode
+from pbnb.wire.banana import NEED_DATA, PB_WORDS, encode
+from pbnb.wire.dialect import BananaDialect, Dialect
 
 PATIENCE = 60.0
 GREETING = len(encode(list(DIALECTS), None))
@@ -85,7 +86,11 @@ class Raw:
     ) -> None:
         self.reader, self.writer = reader, writer
         self.closed = False
-        self._decoder = DIALECTS[dialect](pb.Limits.unlimited())
+        limits = pb.Limits.unlimited()
+        # Of PB's own dialect what is on the wire, the trees.
+        self._decoder: Dialect = BananaDialect(b"pb", PB_WORDS, limits)
+        if dialect != b"pb":
+            self._decoder = DIALECTS[dialect](limits)
         self._greeting = GREETING
 
     async def say(self, data: bytes) -> bool:

@@ -193,8 +193,8 @@ def test_a_time_of_msgpack_s_own_comes_in_only_where_times_do() -> None:
     moment = datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC)
     said = OPENED + plain_call("echo", moment) + plain_call("echo", 7)
     for names, events in (
-        (["None", "boolean", "unicode", "list", "dictionary", "datetime"], 0),
-        (["None", "boolean", "unicode", "list", "dictionary"], 1),
+        (["None", "boolean", "unicode", "list", "tuple", "dictionary", "datetime"], 0),
+        (["None", "boolean", "unicode", "list", "tuple", "dictionary"], 1),
     ):
         security = SecurityOptions()
         security.allowed.clear()
