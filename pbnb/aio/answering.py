@@ -72,9 +72,18 @@ class Answering:
                 connection.flow.hold_reading()
             connection.turns.put_off(call)
             return
+        turns = connection.turns
         outer, self._handling = self._handling, call
         try:
-            connection.turns.take(call)
+            if (
+                turns.queue
+                or len(turns.running) >= turns.limits.running_calls
+                or call.target.pb_concurrency == "serial"
+                or connection.here.other is not None
+            ):
+                turns.take(call)
+            else:
+                run_call(self, call)
         finally:
             self._handling = outer
 
@@ -107,7 +116,7 @@ class Answering:
             connection.calls.replied(call, reason(failure))
         elif connection.log is not None:
             connection.log.replied(call)
-        if call is not self._handling or machine.queued >= BURST:
+        if call is not self._handling or len(machine.out) >= BURST:
             connection.writing.soon()
 
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:

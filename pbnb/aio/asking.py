@@ -14,7 +14,7 @@ from ..jelly.extras import ABOUT_NAME, types_in
 from ..protocol.events import AnswerReceived, ErrorReceived, PendingCall
 from ..refs import CachedRemotely, RemoteReference
 from .calls import reason
-from .deadlines import Deadlines, exceeded, seconds_for
+from .deadlines import Deadlines, exceeded, innermost, seconds_for
 from .deferred import Deferred, fail
 from .threads import call_in, tell
 
@@ -60,10 +60,15 @@ class Asking:
         """
         __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
         connection = self._connection
-        if kw or connection.lost or connection.machine.broken:
+        machine = connection.machine
+        if kw or connection.lost or machine.broken:
             self.check(kw)
-        seconds = seconds_for(ref.deadline, self.seconds)
-        return self._send(name, partial(connection.machine.call, ref, name, args, kw), seconds)
+        seconds = self.seconds
+        if ref.deadline is not None or innermost.get() is not None:
+            seconds = seconds_for(ref.deadline, seconds)
+        if threading.get_ident() != connection.thread or connection.flow.full:
+            return self._send(name, partial(machine.call, ref, name, args, kw), seconds)
+        return self._send_now(seconds, machine.call, ref, name, args, kw)
 
     def call_cache(
         self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
@@ -87,11 +92,17 @@ class Asking:
             return self.call_here(partial(self._send, name, send, seconds), seconds, late)
         if connection.flow.full:
             return connection.flow.hold_call(name, send, seconds)
+        return self._send_now(seconds, send)
+
+    def _send_now(
+        self, seconds: float, send: Callable[..., PendingCall | None], *args: Any
+    ) -> Deferred[Any]:
+        connection = self._connection
         if connection.releasing:
             # What was let go before the call is let go there before the call, too.
             connection.machine.release_borrowed()
         try:
-            pending = send()
+            pending = send(*args)
         except DeadReferenceError:
             raise
         except (InsecureJelly, BananaError) as error:
@@ -100,7 +111,8 @@ class Asking:
         except Exception as error:  # from the state of the user's objects
             return fail(error)
         assert pending is not None
-        waiter: Deferred[Any] = _Answer(self, pending)
+        waiter = _Answer()
+        waiter.asking, waiter.pending = self, pending
         self.await_answer(pending, waiter, seconds)
         return waiter
 
@@ -114,7 +126,7 @@ class Asking:
         """
         connection = self._connection
         pending.waiter = waiter
-        pending.since = connection.loop.time()
+        pending.since = connection.clock()
         if connection.here.other is not None:
             connection.here.called(pending.request_id)
         self.calls_sent += 1
@@ -272,17 +284,16 @@ class Asking:
 class _Answer(Deferred[Any]):
     """The answer of a call. When it is cancelled the peer is told, and what comes is dropped."""
 
-    __slots__ = ("_asking", "_pending")
+    # Set by who makes it: a constructor more would be a frame more for each call.
+    __slots__ = ("asking", "pending")
 
-    def __init__(self, asking: Asking, call: PendingCall) -> None:
-        super().__init__()
-        self._asking = asking
-        self._pending = call
+    asking: Asking
+    pending: PendingCall
 
     def _cancel(self, msg: Any | None) -> None:
-        self._pending.waiter = None
+        self.pending.waiter = None
         try:
-            self._asking.cancel_at_peer(self._pending)
+            self.asking.cancel_at_peer(self.pending)
         except RuntimeError:  # the loop is closed, and the connection with it
             log.debug("a cancelled call could not be told of", exc_info=True)
         super()._cancel(msg)

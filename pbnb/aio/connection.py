@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -119,6 +120,8 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         thread: The thread of that loop.
         releasing: Whether references were let go of which the peer is still to be told.
         advice: What a user who calls through a dead reference is told besides.
+        call: Sends a call and returns a Deferred of its answer: `Asking.call`.
+        clock: The clock of the loop.
     """
 
     __slots__ = (
@@ -140,7 +143,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         "answering",
         "asking",
         "bytes_received",
+        "call",
         "channel",
+        "clock",
         "error",
         "flow",
         "here",
@@ -197,6 +202,8 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.thread = threading.get_ident()
         self.releasing = False
         self.asking = Asking(self, limits.call_seconds)
+        self.call = self.asking.call
+        self.clock = time.monotonic
         self.answering = Answering(self)
         self.turns = Turns(self.answering, allowed)
         self.flow = Flow(self, allowed)
@@ -227,6 +234,8 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self._transport = transport
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
+        if type(self.loop).time is not asyncio.BaseEventLoop.time:
+            self.clock = self.loop.time  # which is otherwise the same, a frame further
         self.machine.refs.clock = self.loop.time
         self.since = self.loop.time()
         self._closed = self.loop.create_future()
@@ -255,11 +264,11 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handles what was received into the last buffer; called by the event loop."""
-        if not self._in_place:
-            self.data_received(_scratch.view[:nbytes].tobytes())
-            return
         self.bytes_received += nbytes
-        self.machine.filled(nbytes)
+        if self._in_place:
+            self.machine.filled(nbytes)
+        else:
+            self.machine.receive_data(_scratch.view[:nbytes].tobytes())
         self.read_on()
 
     def data_received(self, data: bytes) -> None:
@@ -272,7 +281,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         """Handles what was received and is not handled yet."""
         machine, flow, left = self.machine, self.flow, _EVENTS
         called, answered = self.answering.received, self.asking.answered
-        began = self.liveness.heard_at = self.loop.time()
+        began = self.liveness.heard_at = self.clock()
         # One event at a time: a handler may run a nested loop, which comes back to this method.
         while not flow.holds_reading and (event := machine.next_event()) is not None:
             if type(event) is CallReceived:
@@ -283,7 +292,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
                 _HANDLERS[type(event)](self, event)
             left -= 1
             if not left:
-                if self.loop.time() - began > _SLICE:
+                if self.clock() - began > _SLICE:
                     self._read_later()
                     break
                 left = _EVENTS
@@ -334,17 +343,6 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.writing.resume_paced()
 
     # What references ask for
-
-    def call(
-        self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]
-    ) -> Deferred[Any]:
-        """Sends a call and returns a Deferred of its answer.
-
-        Raises:
-            DeadReferenceError: The connection has ended.
-        """
-        __tracebackhide__ = True  # noqa: F841 (shown tracebacks end where the call was made)
-        return self.asking.call(ref, name, args, kw)
 
     def call_cache(
         self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]

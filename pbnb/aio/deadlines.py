@@ -37,7 +37,8 @@ class _Scope:
         self.ended = False
 
 
-_scope: ContextVar[_Scope | None] = ContextVar("pbnb deadline", default=None)
+innermost: ContextVar[_Scope | None] = ContextVar("pbnb deadline", default=None)
+"""The innermost ``with pb.deadline()``, if there is any."""
 
 
 @contextmanager
@@ -52,13 +53,13 @@ def deadline(seconds: float) -> Iterator[None]:
     """
     if not seconds > 0:
         raise ValueError(f"a deadline is a number of seconds above 0, not {seconds!r}")
-    scope = _Scope(seconds, _scope.get())
-    token = _scope.set(scope)
+    scope = _Scope(seconds, innermost.get())
+    token = innermost.set(scope)
     try:
         yield
     finally:
         scope.ended = True
-        _scope.reset(token)
+        innermost.reset(token)
 
 
 def seconds_for(of_reference: float | None, default: float) -> float:
@@ -68,7 +69,7 @@ def seconds_for(of_reference: float | None, default: float) -> float:
         of_reference: What the reference says, or None.
         default: What counts where nothing is said.
     """
-    scope = _scope.get()
+    scope = innermost.get()
     # Tasks and connections that were begun in a scope carry it with them when it has ended.
     while scope is not None and scope.ended:
         scope = scope.outer

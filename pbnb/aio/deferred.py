@@ -19,7 +19,7 @@ import reprlib
 import threading
 from collections.abc import Awaitable, Callable, Generator, Iterable
 from contextvars import Context, copy_context
-from typing import Any, Generic, NamedTuple, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeAlias, TypeVar
 
 from ..cards import card
 from ..errors import LocalProtocolError
@@ -69,12 +69,9 @@ class _Handover(NamedTuple):
     target: Deferred[Any]
 
 
-class _Waiter(NamedTuple):
-    """Whom asyncio wants woken, and in which loop."""
-
-    loop: asyncio.AbstractEventLoop
-    call: Callable[..., object]
-    context: Context
+# Whom asyncio wants woken, in which loop and context. A bare tuple: each call that is awaited
+# makes one, and a named one takes a frame more.
+_Waiter: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[..., object], Context]
 
 
 class Deferred(Generic[T]):
@@ -428,7 +425,10 @@ class Deferred(Generic[T]):
 
     def _wake(self) -> None:
         waiters = self._waiters
-        here = _running_loop()
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
         while waiters:
             try:
                 # One at a time: a thread that is just adding itself may be emptying the list too.
@@ -449,7 +449,7 @@ class Deferred(Generic[T]):
             self._asyncio_future_blocking = True
             yield self
         if self._settled and not isinstance(self._result, Failure):
-            return cast(T, self._result)
+            return self._result  # type: ignore[no-any-return]
         return self.result()
 
     def done(self) -> bool:
@@ -474,7 +474,7 @@ class Deferred(Generic[T]):
         if isinstance(self._result, Failure):
             self._unhandled = False
             raise self._result.exception()
-        return cast(T, self._result)
+        return self._result  # type: ignore[no-any-return]
 
     def exception(self) -> BaseException | None:
         """Returns the exception that awaiting raises, or ``None``.
@@ -498,9 +498,8 @@ class Deferred(Generic[T]):
         assert isinstance(self._result, Failure)
         return self._result.exception()
 
-    def get_loop(self) -> asyncio.AbstractEventLoop:
-        """Returns the running loop: a Deferred belongs to no loop, only those who wait do."""
-        return asyncio.get_running_loop()
+    # The loop of a future. A Deferred belongs to none, only those who wait do: to the running one.
+    get_loop = staticmethod(asyncio.get_running_loop)
 
     def add_done_callback(
         self, callback: Callable[..., object], /, *, context: Context | None = None
@@ -509,23 +508,27 @@ class Deferred(Generic[T]):
 
         Unlike the callbacks of the chain it gets the Deferred, and its own result goes nowhere.
         """
-        waiter = _Waiter(asyncio.get_running_loop(), callback, context or copy_context())
+        # An empty context is False.
+        where = copy_context() if context is None else context
+        waiter = (asyncio.get_running_loop(), callback, where)
         if self._waiters is None:
-            self._waiters = []
-        self._waiters.append(waiter)
+            self._waiters = [waiter]
+        else:
+            self._waiters.append(waiter)
         # Looked at last: another thread may give the result at any moment.
-        if self._idle:
+        if self._settled and self._idle:
             self._wake()
 
     def awaited_in(self) -> list[Context]:
         """Returns the contexts of those who wait for a result: of tasks, as a rule."""
-        return [waiter.context for waiter in list(self._waiters or ())]
+        return [context for _, _, context in list(self._waiters or ())]
 
     def remove_done_callback(self, callback: Callable[..., object], /) -> int:
         """Forgets a function given to `add_done_callback`; returns how often it was there."""
-        found = [waiter for waiter in self._waiters or () if waiter.call == callback]
+        waiters = self._waiters or []
+        found = [waiter for waiter in waiters if waiter[1] == callback]
         for waiter in found:
-            cast(list[_Waiter], self._waiters).remove(waiter)
+            waiters.remove(waiter)
         return len(found)
 
     def __del__(self) -> None:

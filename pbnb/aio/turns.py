@@ -84,14 +84,15 @@ class Turns:
     Attributes:
         limits: What the peer may cost.
         running: The methods that run.
+        queue: The calls that wait behind those, each with what ends its wait.
     """
 
     __slots__ = (
         "_host",
         "_in_line",
         "_lines",
-        "_queue",
         "limits",
+        "queue",
         "running",
     )
 
@@ -100,18 +101,18 @@ class Turns:
         self.running: dict[object, Running] = {}
         self._host = host
         # As short as `Limits.queued_calls`, and as light as a deque is not while it is empty.
-        self._queue: list[tuple[CallReceived, asyncio.TimerHandle]] = []
+        self.queue: list[tuple[CallReceived, asyncio.TimerHandle]] = []
         self._in_line: list[CallReceived] = []
         self._lines: dict[object, _Line] = {}
 
     @property
     def waiting(self) -> int:
         """How many calls wait."""
-        return len(self._queue) + len(self._in_line)
+        return len(self.queue) + len(self._in_line)
 
     def take(self, call: CallReceived) -> None:
         """Runs a call, now or when its turn comes, or refuses it."""
-        if self._queue or len(self.running) >= self.limits.running_calls:
+        if self.queue or len(self.running) >= self.limits.running_calls:
             self.put_off(call)
         elif call.target.pb_concurrency == "serial":
             self._take_in_turn(call)
@@ -126,12 +127,12 @@ class Turns:
             timer = self._host.call_later(
                 self.limits.queue_seconds, partial(self._give_up, call.request_id)
             )
-            self._queue.append((call, timer))
+            self.queue.append((call, timer))
 
     def advance(self) -> None:
         """Runs calls that wait, as many as there is room for."""
-        while self._queue and len(self.running) < self.limits.running_calls:
-            call, timer = self._queue.pop(0)
+        while self.queue and len(self.running) < self.limits.running_calls:
+            call, timer = self.queue.pop(0)
             timer.cancel()
             if call.target.pb_concurrency == "serial":
                 self._take_in_turn(call)
@@ -152,7 +153,7 @@ class Turns:
         _orphans.pop((id(self), key), None)
         if (line := self._lines.pop(key, None)) is not None:
             _next_in(line)
-        if self._queue and not self._host.lost:
+        if self.queue and not self._host.lost:
             self.advance()
 
     def cancel(self, request: object) -> None:
@@ -170,9 +171,9 @@ class Turns:
 
     def clear(self) -> None:
         """Forgets what waits, because the connection has ended; what runs runs on."""
-        for _, timer in self._queue:
+        for _, timer in self.queue:
             timer.cancel()
-        self._queue.clear()
+        self.queue.clear()
         for call in list(self._in_line):
             self._leave_line(call)
         for key, running in self.running.items():
@@ -202,9 +203,9 @@ class Turns:
             self._refuse(call, Failure(PeerBusy(text)))
 
     def _remove(self, request: object) -> CallReceived | None:
-        for entry in self._queue:
+        for entry in self.queue:
             if entry[0].request_id == request:
-                self._queue.remove(entry)
+                self.queue.remove(entry)
                 entry[1].cancel()
                 return entry[0]
         for call in self._in_line:

@@ -90,7 +90,7 @@ class Writing:
         """Sees to it that what is queued goes out."""
         machine = self._machine
         # A call that no other waits beside is written at once: there is nothing to join it with.
-        if machine.queued >= BURST or len(machine.pending) == 1:
+        if len(machine.pending) == 1 or len(machine.out) >= BURST:
             self.now()
         elif not self._soon:
             self._soon = True
@@ -106,7 +106,16 @@ class Writing:
     def now(self) -> None:
         """Writes what is queued."""
         machine = self._machine
-        self._write_queued()
+        out = machine.out
+        if len(out) == 1 and not (self.full or self._host.lost or self._closing):
+            # The usual case: one message, and a transport that has nothing left to write.
+            data = out.pop()
+            self.bytes_sent += len(data)
+            self._transport.write(data)
+            if self.full:
+                self._flow.wrote(self._transport.get_write_buffer_size())
+        elif out:
+            self._write_queued()
         if machine.wire.sending and not (self._pumping or self.full or self._host.lost):
             self._pump()
         elif self._closing and not machine.wire.sending:
@@ -114,18 +123,13 @@ class Writing:
 
     def _write_queued(self) -> None:
         machine = self._machine
-        if machine.queued and not (self._host.lost or self._closing):
+        if machine.out and not (self._host.lost or self._closing):
             buffers = machine.data_to_send()
-            # One message is the usual case, and needs neither a loop nor a list.
-            if len(buffers) == 1:
-                self.bytes_sent += len(buffers[0])
-                self._transport.write(buffers[0])
+            self.bytes_sent += sum(map(len, buffers))
+            if _NEVER_FULL:
+                self._transport.write(b"".join(buffers))
             else:
-                self.bytes_sent += sum(map(len, buffers))
-                if _NEVER_FULL:
-                    self._transport.write(b"".join(buffers))
-                else:
-                    self._transport.writelines(buffers)
+                self._transport.writelines(buffers)
             if self.full:
                 self._flow.wrote(self._transport.get_write_buffer_size())
 

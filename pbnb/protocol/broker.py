@@ -53,7 +53,7 @@ from ..jelly.jelly import Jellier
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
 from ..jelly.unjelly import READERS, Unjellier, text_keys
 from ..limits import Limits
-from ..refs import CachedRemotely, Lent, Loan, Observer, Peer, Refs, RemoteReference
+from ..refs import CachedRemotely, Loan, Observer, Peer, Refs, RemoteReference
 from ..wire.banana import NEED_DATA, Tree
 from ..wire.dialect import Dialect
 from ..wire.frames import Expression
@@ -99,6 +99,7 @@ class Broker:
         wire: The dialect that is spoken now. It knows of parts of large messages that are to be
             written when what is queued was, and where the next bytes are wanted.
         broken: Whether the peer broke the protocol, so that nothing more can be read.
+        out: The buffers that wait to be written, in order; whoever writes them takes them out.
         peer_types: Which types of `pbnb.jelly.extras` the peer reads; None until it was asked.
     """
 
@@ -108,7 +109,6 @@ class Broker:
         "_handshake",
         "_last_request",
         "_note",
-        "_out",
         "_plain",
         "_reads_plain",
         "_released",
@@ -117,6 +117,7 @@ class Broker:
         "closed",
         "dialect",
         "limits",
+        "out",
         "peer_types",
         "pending",
         "refs",
@@ -150,14 +151,14 @@ class Broker:
         self._note = note
         self._last_request = 0
         self._released: list[object] = []
-        self._out: list[Any] = []
+        self.out: list[Any] = []
         # Whether plain values are written, and read, as they are.
         self._plain = self._reads_plain = False
         self._handshake: Handshake | None = Handshake(
             dialects, listening=listening, limits=self.limits
         )
         self.wire: Dialect = self._handshake.decoder
-        self._out.append(self._handshake.greeting())
+        self.out.append(self._handshake.greeting())
         if root is not None:
             self.refs.named[ROOT] = root
 
@@ -185,15 +186,18 @@ class Broker:
         while not (self.broken or self.closed):
             if self._released:
                 return ObjectReleased(self._released.pop(0))
+            wire = self.wire
+            if not wire.readable:
+                if wire.replies:
+                    self.out += wire.replies
+                    wire.replies = ()
+                return None
             try:
                 if self._handshake is not None:
                     return self._open()
-                tree = self.wire.next()
+                tree = wire.next()
                 if tree is NEED_DATA:
-                    if self.wire.replies:
-                        self._out += self.wire.replies
-                        self.wire.replies = ()
-                    return None
+                    continue
                 if (event := self._receive(tree)) is not None:
                     return event
             except ProtocolError as error:
@@ -201,15 +205,10 @@ class Broker:
                 return ConnectionBroken(error)
         return None
 
-    @property
-    def queued(self) -> int:
-        """How many buffers wait to be written."""
-        return len(self._out)
-
     def data_to_send(self) -> list[Any]:
         """Returns the buffers to write, in order, and forgets them."""
-        out = self._out
-        self._out = []
+        out = self.out
+        self.out = []
         return out
 
     def share(self, written: Callable[[], object]) -> None:
@@ -235,12 +234,12 @@ class Broker:
         self.dialect = self.wire.name.decode("ascii")
         # What a persistentStore keeps is its owner's affair, whatever it is.
         self._plain = self.security.persistentStore is None
-        self._out.append(reply)
+        self.out.append(reply)
         self._send([b"version", VERSION])
         return Opened(self.dialect)
 
     def _send(self, tree: list[Any], ordered: bool = False) -> None:
-        self._out += self.wire.encode(tree, ordered)
+        self.out += self.wire.encode(tree, ordered)
 
     def admit_peer(self) -> None:
         """Lifts the tighter limits that hold before a login."""
@@ -273,7 +272,18 @@ class Broker:
             raise DeadReferenceError("Calling Stale Broker")
         if self._handshake is not None:
             raise LocalProtocolError(f"{name}() was called before the connection was open")
-        return self._call(b"message", ref, ref.luid, name, args, kw, wants_answer)
+        luid = ref.luid
+        if self._plain:
+            request_id = self._last_request + 1
+            frames = self.wire.call(b"message", request_id, luid, name, wants_answer, args, kw)
+            if frames is not None:
+                self.out += frames
+                self._last_request = request_id
+                if not wants_answer:
+                    return None
+                call = self.pending[request_id] = PendingCall(request_id, ref, name)
+                return call
+        return self._call_jellied(b"message", ref, luid, name, args, kw, wants_answer)
 
     def call_cache(
         self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
@@ -287,27 +297,10 @@ class Broker:
         """
         if self.closed or self.broken:
             raise DeadReferenceError("Calling Stale Broker")
-        call = self._call(b"cachemessage", cached.observer, cached.luid, name, args, kw, True)
+        observer, luid = cached.observer, cached.luid
+        call = self._call_jellied(b"cachemessage", observer, luid, name, args, kw, True)
         assert call is not None
         return call
-
-    def _call(
-        self,
-        command: bytes,
-        ref: RemoteReference | Observer,
-        luid: int | bytes,
-        name: str,
-        args: tuple[Any, ...],
-        kw: dict[str, Any],
-        wants_answer: bool,
-    ) -> PendingCall | None:
-        if self._plain:
-            request_id = self._last_request + 1
-            frames = self.wire.call(command, request_id, luid, name, wants_answer, args, kw)
-            if frames is not None:
-                self._out += frames
-                return self._sent(request_id, ref, name, [], wants_answer)
-        return self._call_jellied(command, ref, luid, name, args, kw, wants_answer)
 
     def _call_jellied(
         self,
@@ -343,17 +336,6 @@ class Broker:
         # Pinned until the answer is decoded: a peer that returns an argument may send its
         # decref before the answer that names it.
         pinned = loan.commit(pin=wants_answer)
-        return self._sent(request_id, ref, name, pinned, wants_answer)
-
-    def _sent(
-        self,
-        request_id: int,
-        ref: RemoteReference | Observer,
-        name: str,
-        pinned: list[Lent | CachedRemotely],
-        wants_answer: bool,
-    ) -> PendingCall | None:
-        """Notes a call that has gone out; returns what waits for its answer, if anything does."""
         self._last_request = request_id
         if not wants_answer:
             return None
@@ -368,7 +350,7 @@ class Broker:
         frames = self.wire.drop((b"message", call.request_id))
         if frames is None or self.pending.get(call.request_id) is not call:
             return False
-        self._out += frames
+        self.out += frames
         del self.pending[call.request_id]
         self._released += self.refs.unpin(call.pinned)
         return True
@@ -380,7 +362,7 @@ class Broker:
                 for _ in range(count):
                     self._send([command, luid])
         if self._handshake is None and not (self.closed or self.broken):
-            self._out += self.wire.released()
+            self.out += self.wire.released()
 
     # Answers of ours
 
@@ -409,7 +391,7 @@ class Broker:
             except BananaError:
                 frames = None  # what follows says in whose name it fails
             if frames is not None:
-                self._out += frames
+                self.out += frames
                 return None
         loan = self.refs.loan()
         try:
@@ -430,7 +412,7 @@ class Broker:
         frames = self.wire.drop((b"answer", request_id))
         if frames is None:
             return False
-        self._out += frames
+        self.out += frames
         self.fail(request_id, Failure(Error("the answer was given up: its call was cancelled")))
         return True
 
@@ -516,6 +498,8 @@ class Broker:
     # Messages of the peer's
 
     def _receive(self, tree: Any) -> Event | None:
+        if type(tree) is list and len(tree) == 3 and tree[0] == b"answer":
+            return self._on_answer(tree)
         if type(tree) is not list or not tree or type(tree[0]) is not bytes:
             raise RemoteProtocolError(f"a message begins with a command, not {tree!r:.80}")
         command = tree[0]
@@ -535,8 +519,9 @@ class Broker:
             raise RemoteProtocolError(f"the peer speaks version {tree[1]!r:.40}, not {VERSION}")
 
     def _on_message(self, tree: list[Any]) -> Event:
-        target = self.refs.find(tree[2])
-        if target is None and tree[2] == ABOUT_NAME:
+        luid = tree[2]
+        target = self.refs.named.get(luid) if type(luid) is bytes else self.refs.find(luid)
+        if target is None and luid == ABOUT_NAME:
             target = ABOUT
         if not isinstance(target, Referenceable):
             # Twisted's words, then ours.
@@ -545,6 +530,13 @@ class Broker:
         perspective = None
         if isinstance(target, (ViewPoint, AsReferenceable)):
             perspective = target.perspective
+        if self._reads_plain and type(tree[3]) is str and type(tree[5]) is list and tree[6] == {}:
+            # The usual call, of which there is nothing to check.
+            _, request_id, _, name, wants_answer, args, kw = tree
+            return _new(
+                CallReceived,
+                (request_id, target, name, tuple(args), kw, wants_answer != 0, perspective),
+            )
         return self._called(tree, target, perspective)
 
     def _on_cachemessage(self, tree: list[Any]) -> Event:
@@ -558,10 +550,6 @@ class Broker:
         self, tree: list[Any], target: Referenceable | RemoteCache, perspective: object
     ) -> Event:
         _, request_id, _, name, wants_answer, args_tree, kw_tree = tree
-        if self._reads_plain and type(name) is str and type(args_tree) is list and kw_tree == {}:
-            # The usual call of a pbnb peer's, of which there is nothing to check.
-            args = tuple(args_tree)
-            return CallReceived(request_id, target, name, args, {}, wants_answer != 0, perspective)
         if type(name) is bytes:
             name = name.decode("utf-8", "replace")
         elif type(name) is not str:
@@ -616,8 +604,12 @@ class Broker:
         return self._unjelly(Jellier(None, self.security, None, self.limits).write(value), None)
 
     def _on_answer(self, tree: list[Any]) -> Event:
-        call = self._answered(tree)
-        value = tree[2]
+        request_id, value = tree[1], tree[2]
+        call = self.pending.pop(request_id, None) if type(request_id) is int else None
+        if call is None:
+            raise _not_open(request_id)
+        if self._reads_plain and type(value) is not Expression and not call.pinned:
+            return _new(AnswerReceived, (call, value))
         try:
             if type(value) is Expression:
                 value = self._unjelly(value.tree, call.ref.perspective)
@@ -631,7 +623,10 @@ class Broker:
         return AnswerReceived(call, value)
 
     def _on_error(self, tree: list[Any]) -> Event:
-        call = self._answered(tree)
+        request_id = tree[1]
+        call = self.pending.pop(request_id, None) if type(request_id) is int else None
+        if call is None:
+            raise _not_open(request_id)
         failure = _tree_in(tree[2])
         is_failure = type(failure) is list and failure[:1] == [FAILURE_TAG]
         security = FAILURES_ALLOWED if is_failure else self.security
@@ -641,15 +636,6 @@ class Broker:
             value = error
         self._released += self.refs.unpin(call.pinned)
         return ErrorReceived(call, _as_failure(value))
-
-    def _answered(self, tree: list[Any]) -> PendingCall:
-        request_id = tree[1]
-        call = self.pending.pop(request_id, None) if type(request_id) is int else None
-        if call is None:
-            raise RemoteProtocolError(
-                f"the peer answered request {request_id!r:.40}, which is not open"
-            )
-        return call
 
     def _on_decref(self, tree: list[Any]) -> ObjectReleased | None:
         obj = self.refs.release(tree[1])
@@ -681,7 +667,7 @@ class Broker:
             released=tuple(self.refs.clear()),
         )
         self.pending.clear()
-        self._out.clear()
+        self.out.clear()
         return ended
 
 
@@ -696,6 +682,14 @@ _COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] 
     b"uncache": (Broker._on_uncache, 2),
     b"didNotUnderstand": (Broker._on_did_not_understand, 2),
 }
+
+
+# Makes an event, without the frame that a named tuple's own constructor takes.
+_new = tuple.__new__
+
+
+def _not_open(request_id: object) -> RemoteProtocolError:
+    return RemoteProtocolError(f"the peer answered request {request_id!r:.40}, which is not open")
 
 
 def _tree_in(part: Any) -> Tree:

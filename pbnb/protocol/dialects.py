@@ -144,15 +144,13 @@ class PBDialect(BananaDialect):
         if self._fresh:
             buffer, position = self._buffer, self._position
             if len(buffer) == position and not self._fed:
+                self.readable = False
                 return NEED_DATA
             try:
-                message = self._read_inline(buffer, position)
+                return self._read_inline(buffer, position)
             except (NotPlain, IndexError, UnicodeDecodeError):
-                self._position = position
                 # Once for each message, which may come in any number of parts.
                 self._fresh = False
-            else:
-                return message
         tree = super().next()
         if tree is NEED_DATA:
             return tree
@@ -186,6 +184,7 @@ class PBDialect(BananaDialect):
         if at - start > self._most:
             raise NotPlain
         self._position = at
+        self.readable = at < len(buffer) or bool(self._fed)
         return message
 
 

@@ -6,6 +6,7 @@ each answer, at a third of the cost.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..failure import Failure
@@ -46,7 +47,7 @@ class PendingCall:
         request_id: int,
         ref: RemoteReference | Observer,
         name: str,
-        pinned: list[Lent | CachedRemotely],
+        pinned: Sequence[Lent | CachedRemotely] = (),
     ) -> None:
         self.request_id = request_id
         self.ref = ref

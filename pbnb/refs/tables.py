@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Error, InsecureJelly, LimitExceeded, RemoteProtocolError
@@ -185,7 +185,7 @@ class Refs:
         entry.count -= 1
         return self._let_go(entry)
 
-    def unpin(self, pinned: list[Lent | CachedRemotely]) -> list[Serializable]:
+    def unpin(self, pinned: Sequence[Lent | CachedRemotely]) -> list[Serializable]:
         """Takes back the pins of a call that was answered; returns the objects let go."""
         gone = []
         for entry in pinned:

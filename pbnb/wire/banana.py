@@ -321,11 +321,13 @@ class Decoder:
 
     Attributes:
         limits: May be set at any time. A tree that is half read goes on under the new ones.
+        readable: Whether something was fed at which `next` has not looked.
     """
 
     def __init__(self, limits: Limits = _DEFAULT, words: Sequence[bytes] | None = PB_WORDS) -> None:
         self.limits = limits
         self.words = words
+        self.readable = False
         self._error: RemoteProtocolError | None = None
         self._forget()
 
@@ -361,6 +363,7 @@ class Decoder:
         Args:
             data: The bytes; they are copied unless they are `bytes`.
         """
+        self.readable = True
         if self._error is not None:
             return
         if not self._fed and self._position == len(self._buffer) and data:
@@ -380,7 +383,10 @@ class Decoder:
         """
         if self._error is None:
             try:
-                return self._read()
+                tree = self._read()
+                if tree is NEED_DATA:
+                    self.readable = False
+                return tree
             except RemoteProtocolError as error:
                 # A traceback would keep the frames of the reader alive, and with them the data.
                 self._error = error.with_traceback(None)

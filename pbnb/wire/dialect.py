@@ -38,6 +38,10 @@ class Dialect(Protocol):
     def limits(self, limits: Limits) -> None: ...
 
     @property
+    def readable(self) -> bool:
+        """Whether something has come at which `next` has not looked."""
+
+    @property
     def carries_memory(self) -> bool:
         """Whether memory may stand in an expression, to travel beside it."""
 

@@ -61,7 +61,7 @@ import msgspec
 from ..errors import BananaError, LimitExceeded, RemoteProtocolError
 from ..limits import Limits
 from .banana import NEED_DATA, NeedData
-from .plain import Numbers, as_plain, check_body, check_tree, is_plain
+from .plain import ATOMS, Numbers, as_plain, check_body, check_tree, is_plain
 from .shared import ACCEPT, OFFER, PLACED, RELEASE, Lending, Reading
 
 __all__ = ["Expression", "FrameDialect", "OutOfBand", "Transfer"]
@@ -277,11 +277,11 @@ class FrameDialect:
 
     Attributes:
         name: The name by which it is offered and chosen.
-        limits: What one message of the peer's may cost; may be set at any time.
         sending: Whether buffers wait to be sent.
         in_place: Whether buffers or a long body are on their way in: `room` says where the next
             bytes are wanted. Where it says nothing, few bytes are: those behind them have a place.
         replies: What the dialect itself answers to what it has read, to be written.
+        readable: Whether something has come at which `next` has not looked.
     """
 
     __slots__ = (
@@ -290,6 +290,7 @@ class FrameDialect:
         "_body_at",
         "_body_kind",
         "_body_stream",
+        "_brief",
         "_buffer",
         "_decoder",
         "_encoder",
@@ -301,6 +302,7 @@ class FrameDialect:
         "_incoming",
         "_last_stream",
         "_lending",
+        "_limits",
         "_met",
         "_note",
         "_numbers",
@@ -315,7 +317,7 @@ class FrameDialect:
         "_short",
         "_transfers",
         "in_place",
-        "limits",
+        "readable",
         "replies",
         "sending",
     )
@@ -346,6 +348,7 @@ class FrameDialect:
         # received in place, if any; and the messages that wait for buffers.
         self._buffer: bytes = b""
         self._position = 0
+        self.readable = False
         self._body: _Memory | None = None
         self._body_kind = self._body_stream = self._body_at = 0
         self._piece: _Incoming | None = None
@@ -359,6 +362,17 @@ class FrameDialect:
         self._received: list[bytes | memoryview | None] = []
         self._decoder = msgspec.msgpack.Decoder(ext_hook=self._read_extension)
         self._error: RemoteProtocolError | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """What one message of the peer's may cost; may be set at any time."""
+        return self._limits
+
+    @limits.setter
+    def limits(self, limits: Limits) -> None:
+        self._limits = limits
+        # A message of so many bytes cannot go over any of them.
+        self._brief = min(limits.depth, limits.message_items, limits.message_bytes)
 
     # Writing
 
@@ -377,19 +391,23 @@ class FrameDialect:
         Raises:
             BananaError: It goes over a limit.
         """
-        depth = self._sending.depth
-        plain = as_plain(args, depth)
-        if plain is None or (kw and not is_plain(kw, depth)):
+        plain: tuple[Any, ...] | None = args
+        for value in args:
+            if type(value) not in ATOMS:
+                plain = as_plain(args, self._sending.depth)
+                break
+        if plain is None or (kw and not is_plain(kw, self._sending.depth)):
             return None
-        # What changes a live copy is applied in the order in which it was said, and of a call
-        # without an answer nobody learns when its reference can be let go.
-        ordered = not wants_answer or command == b"cachemessage"
+        message = [command, request_id, luid, name, int(wants_answer), plain, kw]
         try:
-            return self.encode(
-                [command, request_id, luid, name, int(wants_answer), plain, kw], ordered
-            )
+            body = self._encoder.encode(message)
         except OverflowError:
             return None  # an integer that is not plain, which nobody has looked at
+        if len(body) <= self._short and self._ordered is None:
+            return [_head(len(body), MESSAGE, 0) + body]
+        # What changes a live copy is applied in the order in which it was said, and of a call
+        # without an answer nobody learns when its reference can be let go.
+        return self._framed(message, body, not wants_answer or command == b"cachemessage")
 
     def answer(self, request_id: Any, value: object) -> list[Any] | None:
         """Returns an answer, or what may be sent of it now; None where the value is not plain.
@@ -397,13 +415,19 @@ class FrameDialect:
         Raises:
             BananaError: It goes over a limit.
         """
-        plain = as_plain((value,), self._sending.depth)
-        if plain is None:
-            return None
+        if type(value) not in ATOMS:
+            plain = as_plain((value,), self._sending.depth)
+            if plain is None:
+                return None
+            value = plain[0]
+        message = [b"answer", request_id, value]
         try:
-            return self.encode([b"answer", request_id, plain[0]])
+            body = self._encoder.encode(message)
         except OverflowError:
             return None  # as above
+        if len(body) <= self._short and self._ordered is None:
+            return [_head(len(body), MESSAGE, 0) + body]
+        return self._framed(message, body, False)
 
     def encode(self, tree: object, ordered: bool = False) -> list[Any]:
         """Returns one message, or what may be sent of it now, to be written in this order.
@@ -414,23 +438,22 @@ class FrameDialect:
 
         Raises:
             BananaError: The message holds what cannot be sent, or goes over a limit.
-            OverflowError: A plain value holds an integer of more than 64 bits.
         """
         try:
             body = self._encoder.encode(tree)
         except OverflowError:
             self._met.clear()
-            if Expression not in map(type, tree):  # type: ignore[call-overload]
-                raise
             body = self._encode(tree := _replaced(tree, self._spell_integer))
         except BaseException:
             self._met.clear()
             raise
+        return self._framed(tree, body, ordered)
+
+    def _framed(self, tree: object, body: bytes, ordered: bool) -> list[Any]:
+        """Returns a message that was encoded, or what may be sent of it now."""
         if len(body) <= self._short and not self._met:
             frames = [_head(len(body), MESSAGE, 0) + body]
-            if self._ordered is None:
-                return frames
-            return self._queue(frames, None)
+            return frames if self._ordered is None else self._queue(frames, None)
         if len(body) > _PIECE:
             body = self._encode(_replaced(tree, _lift_bytes))
         self._check(body)
@@ -457,7 +480,11 @@ class FrameDialect:
 
     def _encode(self, tree: object) -> bytes:
         self._met.clear()
-        return self._encoder.encode(tree)
+        try:
+            return self._encoder.encode(tree)
+        except BaseException:
+            self._met.clear()
+            raise
 
     def _check(self, body: bytes) -> None:
         try:
@@ -678,6 +705,7 @@ class FrameDialect:
         """Stores bytes from the peer; reads nothing yet."""
         if self._error is not None:
             return
+        self.readable = True
         if self._position == len(self._buffer):
             self._buffer = data if type(data) is bytes else bytes(data)
         else:
@@ -697,6 +725,7 @@ class FrameDialect:
 
     def filled(self, count: int) -> None:
         """Counts bytes that were received into `room`."""
+        self.readable = True
         if self._body is not None:
             self._body_at += count
         elif self._piece is not None:
@@ -712,17 +741,30 @@ class FrameDialect:
         if self._error is not None:
             raise self._error
         buffer, position = self._buffer, self._position
-        if len(buffer) - position < _HEAD_SIZE and self._body is None and self._piece is None:
-            return NEED_DATA
-        try:
+        size = len(buffer)
+        if self._body is None and self._piece is None:
+            start = position + _HEAD_SIZE
+            if size < start:
+                self.readable = False
+                return NEED_DATA
             # The usual case, a short message that is there as a whole.
-            if self._body is None and self._piece is None:
-                length, kind, _ = _read_head(buffer, position)
-                end = position + _HEAD_SIZE + length
-                if kind == MESSAGE and end <= len(buffer) and length <= self.limits.message_bytes:
-                    self._position = end
-                    return self._decode(buffer[position + _HEAD_SIZE : end])
-            return self._next()
+            length, kind, _ = _read_head(buffer, position)
+            end = start + length
+            if kind == MESSAGE and end <= size and length <= self._brief:
+                self._expressions = self._numbers = 0
+                try:
+                    message = self._decoder.decode(buffer[start:end])
+                    if not self._expressions or self._expressions == _expressions_in(message):
+                        self._position = end
+                        self.readable = end < size
+                        return message
+                except Exception:
+                    self._expressions = 0  # what follows finds out what is wrong
+        try:
+            message = self._next()
+            if message is NEED_DATA:
+                self.readable = False
+            return message
         except RemoteProtocolError as error:
             self._error = error.with_traceback(None)
             self._forget()

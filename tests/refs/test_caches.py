@@ -424,7 +424,7 @@ class Interleavings(RuleBasedStateMachine):
     @precondition(lambda self: not self.ended)
     @rule()
     def settle(self) -> None:
-        while any(end.broker.queued for end in self.ends) or any(self.on_the_way):
+        while any(end.broker.out for end in self.ends) or any(self.on_the_way):
             for side in (0, 1):
                 self.deliver(side, 1_000_000)
         assert not self.asked
