@@ -68,7 +68,18 @@ class Asking:
             seconds = seconds_for(ref.deadline, seconds)
         if threading.get_ident() != connection.thread or connection.flow.full:
             return self._send(name, partial(machine.call, ref, name, args, kw), seconds)
-        return self._send_now(seconds, machine.call, ref, name, args, kw)
+        if connection.releasing:
+            # What was let go before the call is let go there before the call, too.
+            machine.release_borrowed()
+        try:
+            pending = machine.call(ref, name, args, kw)
+        except Exception as error:
+            return _not_sent(error)
+        assert pending is not None
+        waiter = _Answer()
+        waiter.asking, waiter.pending = self, pending
+        self.await_answer(pending, waiter, seconds)
+        return waiter
 
     def call_cache(
         self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
@@ -92,24 +103,12 @@ class Asking:
             return self.call_here(partial(self._send, name, send, seconds), seconds, late)
         if connection.flow.full:
             return connection.flow.hold_call(name, send, seconds)
-        return self._send_now(seconds, send)
-
-    def _send_now(
-        self, seconds: float, send: Callable[..., PendingCall | None], *args: Any
-    ) -> Deferred[Any]:
-        connection = self._connection
         if connection.releasing:
-            # What was let go before the call is let go there before the call, too.
-            connection.machine.release_borrowed()
+            connection.machine.release_borrowed()  # as in `call`
         try:
-            pending = send(*args)
-        except DeadReferenceError:
-            raise
-        except (InsecureJelly, BananaError) as error:
-            # Their text says what cannot be sent; the frames of the serializer add nothing.
-            return fail(error.with_traceback(None))
-        except Exception as error:  # from the state of the user's objects
-            return fail(error)
+            pending = send()
+        except Exception as error:
+            return _not_sent(error)
         assert pending is not None
         waiter = _Answer()
         waiter.asking, waiter.pending = self, pending
@@ -279,6 +278,16 @@ class Asking:
             if call.waiter is not None:
                 waiter, call.waiter = call.waiter, None
                 waiter.errback(self.lost_error(call.name, cause))
+
+
+def _not_sent(error: Exception) -> Deferred[Any]:
+    """Returns the outcome of a call that could not be sent; raises where nothing can be."""
+    if isinstance(error, DeadReferenceError):
+        raise error
+    if isinstance(error, (InsecureJelly, BananaError)):
+        # Their text says what cannot be sent; the frames of the serializer add nothing.
+        return fail(error.with_traceback(None))
+    return fail(error)  # from the state of the user's objects
 
 
 class _Answer(Deferred[Any]):

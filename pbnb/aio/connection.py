@@ -250,17 +250,17 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Returns where the next bytes are to be received; called by the event loop."""
-        in_place = self.machine.wire.in_place
-        room = self.machine.room() if in_place else None
-        self._in_place = room is not None
-        if room is not None:
-            return room
         try:
             scratch: memoryview = _scratch.view
         except AttributeError:
             scratch = _scratch.view = memoryview(bytearray(_RECEIVED))
+        if not self.machine.wire.in_place:
+            self._in_place = False
+            return scratch
+        room = self.machine.room()
+        self._in_place = room is not None
         # Between two parts of a large message the head of the next is wanted, and little more.
-        return scratch[:_BRIEFLY] if in_place else scratch
+        return scratch[:_BRIEFLY] if room is None else room
 
     def buffer_updated(self, nbytes: int) -> None:
         """Handles what was received into the last buffer; called by the event loop."""

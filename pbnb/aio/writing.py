@@ -107,19 +107,24 @@ class Writing:
         """Writes what is queued."""
         machine = self._machine
         out = machine.out
-        if len(out) == 1 and not (self.full or self._host.lost or self._closing):
-            # The usual case: one message, and a transport that has nothing left to write.
-            data = out.pop()
-            self.bytes_sent += len(data)
-            self._transport.write(data)
-            if self.full:
-                self._flow.wrote(self._transport.get_write_buffer_size())
-        elif out:
-            self._write_queued()
-        if machine.wire.sending and not (self._pumping or self.full or self._host.lost):
-            self._pump()
-        elif self._closing and not machine.wire.sending:
+        if out:
+            if len(out) == 1 and not (self.full or self._closing or self._host.lost):
+                # The usual case: one message, and a transport that has nothing left to write.
+                data = out.pop()
+                self.bytes_sent += len(data)
+                self._transport.write(data)
+                if self.full:
+                    self._flow.wrote(self._transport.get_write_buffer_size())
+            else:
+                self._write_queued()
+        if self._closing or machine.wire.sending:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        if not self._machine.wire.sending:
             self._close_when_answered()
+        elif not (self._pumping or self.full or self._host.lost):
+            self._pump()
 
     def _write_queued(self) -> None:
         machine = self._machine

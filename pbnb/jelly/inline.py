@@ -35,7 +35,7 @@ from ..wire.banana import (
 )
 from ..wire.runs import LONGEST_PREFIX, float_run, int_run
 
-__all__ = ["NotPlain", "read_items", "write_items"]
+__all__ = ["NotPlain", "read_items", "write_atom", "write_items"]
 
 # How deep containers may lie in each other; deeper ones are left to the two passes.
 _DEPTH = 24
@@ -154,6 +154,31 @@ def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
             if not around:
                 return out
             items = around.pop()
+
+
+def write_atom(value: object, most_bits: int) -> bytes | None:
+    """Returns a value without parts, as `write_items` writes it; None for every other.
+
+    Args:
+        value: Any value.
+        most_bits: How long integers may be.
+
+    Raises:
+        NotPlain: It is an integer that is longer.
+        UnicodeEncodeError: It is a text that holds a lone surrogate.
+    """
+    kind = type(value)
+    if kind is str:
+        data = value.encode()  # type: ignore[attr-defined]
+        size = len(data)
+        if size > _longest_word or data not in PB_TOKENS:
+            return (_TEXTS[size] if size < 128 else _UNICODE + write_token(size, STRING)) + data  # type: ignore[no-any-return]
+        return _UNICODE + PB_TOKENS[data]
+    if kind is int:
+        if 0 <= value < _SMALL:  # type: ignore[operator]
+            return SMALL_INTS[value]  # type: ignore[index]
+        return _number(value, most_bits)  # type: ignore[arg-type]
+    return _NOTHING if value is None else None
 
 
 def _number(value: int, most_bits: int) -> bytes:

@@ -196,9 +196,7 @@ class Broker:
                 if self._handshake is not None:
                     return self._open()
                 tree = wire.next()
-                if tree is NEED_DATA:
-                    continue
-                if (event := self._receive(tree)) is not None:
+                if tree is not NEED_DATA and (event := self._receive(tree)) is not None:
                     return event
             except ProtocolError as error:
                 self.broken = True
@@ -498,19 +496,18 @@ class Broker:
     # Messages of the peer's
 
     def _receive(self, tree: Any) -> Event | None:
-        if type(tree) is list and len(tree) == 3 and tree[0] == b"answer":
-            return self._on_answer(tree)
-        if type(tree) is not list or not tree or type(tree[0]) is not bytes:
-            raise RemoteProtocolError(f"a message begins with a command, not {tree!r:.80}")
-        command = tree[0]
-        entry = _COMMANDS.get(command)
-        if entry is None:
-            self._send([b"didNotUnderstand", command])
-            return NotUnderstood(command, by_peer=False)
-        handler, length = entry
-        if len(tree) != length:
+        try:
+            handler, length = _COMMANDS[tree[0]]
+        except (KeyError, TypeError, IndexError):
+            if type(tree) is list and tree and type(tree[0]) is bytes:
+                self._send([b"didNotUnderstand", tree[0]])
+                return NotUnderstood(tree[0], by_peer=False)
             raise RemoteProtocolError(
-                f"{shown_tag(command)} takes {length - 1} items, the peer sent {len(tree) - 1}"
+                f"a message begins with a command, not {tree!r:.80}"
+            ) from None
+        if type(tree) is not list or len(tree) != length:
+            raise RemoteProtocolError(
+                f"{shown_tag(tree[0])} takes {length - 1} items, the peer sent {len(tree) - 1}"
             )
         return handler(self, tree)
 
@@ -519,20 +516,19 @@ class Broker:
             raise RemoteProtocolError(f"the peer speaks version {tree[1]!r:.40}, not {VERSION}")
 
     def _on_message(self, tree: list[Any]) -> Event:
-        luid = tree[2]
+        _, request_id, luid, name, wants_answer, args, kw = tree
         target = self.refs.named.get(luid) if type(luid) is bytes else self.refs.find(luid)
         if target is None and luid == ABOUT_NAME:
             target = ABOUT
         if not isinstance(target, Referenceable):
             # Twisted's words, then ours.
-            error = Error(f"Invalid Object ID: {tree[2]!r:.40} is not lent to this peer")
+            error = Error(f"Invalid Object ID: {luid!r:.40} is not lent to this peer")
             return self._refuse(tree, error, tree[5:])
         perspective = None
-        if isinstance(target, (ViewPoint, AsReferenceable)):
+        if isinstance(target, _IN_SOMEBODY_S_NAME):
             perspective = target.perspective
-        if self._reads_plain and type(tree[3]) is str and type(tree[5]) is list and tree[6] == {}:
+        if self._reads_plain and type(args) is list and type(name) is str and kw == {}:
             # The usual call, of which there is nothing to check.
-            _, request_id, _, name, wants_answer, args, kw = tree
             return _new(
                 CallReceived,
                 (request_id, target, name, tuple(args), kw, wants_answer != 0, perspective),
@@ -683,6 +679,8 @@ _COMMANDS: dict[bytes, tuple[Callable[[Broker, list[Any]], Event | None], int]] 
     b"didNotUnderstand": (Broker._on_did_not_understand, 2),
 }
 
+
+_IN_SOMEBODY_S_NAME = (ViewPoint, AsReferenceable)
 
 # Makes an event, without the frame that a named tuple's own constructor takes.
 _new = tuple.__new__

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import BananaError, RemoteProtocolError
-from ..jelly.inline import NotPlain, read_items, write_items
+from ..jelly.inline import NotPlain, read_items, write_atom, write_items
 from ..limits import Limits
 from ..wire.banana import (
     INT,
@@ -45,8 +45,9 @@ _LONGEST_HEAD = 256
 _CALLS = {each: write_token(7, LIST) + PB_TOKENS[each] for each in (b"message", b"cachemessage")}
 _ANSWER = write_token(3, LIST) + PB_TOKENS[b"answer"]
 _TUPLE = PB_TOKENS[b"tuple"]
+_THREE = write_token(3, LIST)
 _NO_KEYWORDS = write_token(1, LIST) + PB_TOKENS[b"dictionary"]
-_LISTS = tuple(write_token(n, LIST) for n in range(128))
+_ARGUMENTS = tuple(write_token(n, LIST) + _TUPLE for n in range(128))
 
 # Up to the number of a request; five digits are more than anybody has calls.
 _NUMBER = rb"([\x00-\x7f]{1,5})\x81"
@@ -109,8 +110,9 @@ class PBDialect(BananaDialect):
         if count > 127 or not self._most_written:
             return None
         try:
-            values = write_items(args, self._most_bits)
-            keywords = write_items((kw,), self._most_bits) if kw else (_NO_KEYWORDS,)
+            if count != 2 or (values := write_atom(args[0], self._most_bits)) is None:
+                values = b"".join(write_items(args, self._most_bits))
+            keywords = b"".join(write_items((kw,), self._most_bits)) if kw else _NO_KEYWORDS
             head = _head(luid, name, wants_answer)
         except (NotPlain, UnicodeEncodeError):
             return None
@@ -118,9 +120,7 @@ class PBDialect(BananaDialect):
             number = SMALL_INTS[request_id]
         else:
             number = write_token(request_id, INT if request_id < 2**31 else LONGINT)
-        message = b"".join(
-            (_CALLS[command], number, head, _LISTS[count], _TUPLE, *values, *keywords)
-        )
+        message = b"".join((_CALLS[command], number, head, _ARGUMENTS[count], values, keywords))
         return [message] if len(message) <= self._most_written else None
 
     def answer(self, request_id: Any, value: object) -> list[Any] | None:
@@ -128,7 +128,11 @@ class PBDialect(BananaDialect):
         if not self._most_written or type(request_id) is not int:
             return None
         try:
-            message = b"".join((_ANSWER, *write_items((request_id, value), self._most_bits)))
+            number = write_atom(request_id, self._most_bits)
+            said = write_atom(value, self._most_bits)
+            if said is None:
+                said = b"".join(write_items((value,), self._most_bits))
+            message = b"".join((_ANSWER, number or b"", said))
         except (NotPlain, UnicodeEncodeError):
             return None
         return [message] if len(message) <= self._most_written else None
@@ -214,7 +218,7 @@ def _read_head(head: bytes) -> tuple[int | bytes, str, int, int]:
     if len(head) < 2 or head[-1] != LIST or not 0 < head[-2] < LIST:
         raise NotPlain
     try:
-        tree = decode(_LISTS[3] + head[:-2])
+        tree = decode(_THREE + head[:-2])
     except (BananaError, RemoteProtocolError):
         raise NotPlain from None
     assert type(tree) is list

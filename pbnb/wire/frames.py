@@ -75,6 +75,7 @@ _HEAD: Final = struct.Struct(">IBxH")
 _HEAD_SIZE: Final = _HEAD.size
 _head = _HEAD.pack
 _read_head = _HEAD.unpack_from
+_read_brief_head: Final = struct.Struct(">IB").unpack_from
 
 # A body up to this size is written behind its head in one go; a longer one is not copied for it.
 _SHORT = 16 * 1024
@@ -738,28 +739,25 @@ class FrameDialect:
         Raises:
             RemoteProtocolError: The stream can no longer be followed; raised again from now on.
         """
-        if self._error is not None:
-            raise self._error
-        buffer, position = self._buffer, self._position
+        position = self._position
+        start = position + _HEAD_SIZE
+        buffer = self._buffer
         size = len(buffer)
-        if self._body is None and self._piece is None:
-            start = position + _HEAD_SIZE
-            if size < start:
-                self.readable = False
-                return NEED_DATA
+        if start <= size and self._body is None and self._piece is None:
             # The usual case, a short message that is there as a whole.
-            length, kind, _ = _read_head(buffer, position)
+            length, kind = _read_brief_head(buffer, position)
             end = start + length
-            if kind == MESSAGE and end <= size and length <= self._brief:
-                self._expressions = self._numbers = 0
+            if not kind and end <= size and length <= self._brief:
                 try:
                     message = self._decoder.decode(buffer[start:end])
-                    if not self._expressions or self._expressions == _expressions_in(message):
+                    if not (self._expressions or self._numbers) or self._is_whole(message):
                         self._position = end
                         self.readable = end < size
                         return message
                 except Exception:
-                    self._expressions = 0  # what follows finds out what is wrong
+                    self._expressions = self._numbers = 0  # what follows finds out what is wrong
+        if self._error is not None:
+            raise self._error
         try:
             message = self._next()
             if message is NEED_DATA:
@@ -931,10 +929,9 @@ class FrameDialect:
         limits = self.limits
         if len(body) > limits.depth or len(body) > limits.message_items:
             check_body(body, limits)
-        self._expressions = self._numbers = 0
         try:
             tree = self._decoder.decode(body)
-            if self._expressions and self._expressions != _expressions_in(tree):
+            if not self._is_whole(tree):
                 raise RemoteProtocolError("an expression stands within a plain value")
             return tree
         except RemoteProtocolError:
@@ -943,6 +940,13 @@ class FrameDialect:
             raise LimitExceeded("received lists nested too deep") from None
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise RemoteProtocolError(f"a frame cannot be read: {error}") from None
+        finally:
+            self._expressions = self._numbers = 0
+
+    def _is_whole(self, message: Any) -> bool:
+        """Returns whether every expression that was read is a part of the message itself."""
+        found, self._expressions, self._numbers = self._expressions, 0, 0
+        return not found or found == _expressions_in(message)
 
     def _read_extension(self, code: int, data: memoryview) -> Any:
         if code == EXPRESSION:
