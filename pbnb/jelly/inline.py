@@ -14,9 +14,11 @@ the two passes, and so are all errors theirs.
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterator
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import Any, Final
 
 from ..wire.banana import (
@@ -35,7 +37,7 @@ from ..wire.banana import (
 )
 from ..wire.runs import LONGEST_PREFIX, float_run, int_run
 
-__all__ = ["NotPlain", "read_items", "write_atom", "write_items"]
+__all__ = ["TEXT", "NotPlain", "read_items", "write_atom", "write_items"]
 
 # How deep containers may lie in each other; deeper ones are left to the two passes.
 _DEPTH = 24
@@ -47,13 +49,14 @@ _LIST, _TUPLE, _DICTIONARY, _NONE = (
 )
 
 _PAIR = write_token(2, LIST)
-_UNICODE = _PAIR + write_token(7, STRING) + b"unicode"
+#: What stands before the bytes of a text.
+TEXT: Final = _PAIR + write_token(7, STRING) + b"unicode"
 _BOOLEAN = _PAIR + write_token(7, STRING) + b"boolean"
 _TRUE = _BOOLEAN + write_token(4, STRING) + b"true"
 _FALSE = _BOOLEAN + write_token(5, STRING) + b"false"
 _NOTHING = write_token(1, LIST) + PB_TOKENS[b"None"]
 _STRINGS = tuple(write_token(n, STRING) for n in range(128))
-_TEXTS = tuple(_UNICODE + head for head in _STRINGS)
+_TEXTS = tuple(TEXT + head for head in _STRINGS)
 _TAGS: Final[dict[type, bytes]] = {
     list: PB_TOKENS[b"list"],
     tuple: PB_TOKENS[b"tuple"],
@@ -105,13 +108,13 @@ def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
                 size = len(data)
                 # A text too is sent by its number where it is a word.
                 if size <= _longest_word and data in PB_TOKENS:
-                    append(_UNICODE)
+                    append(TEXT)
                     append(PB_TOKENS[data])
                 elif size < 128:
                     append(_TEXTS[size])
                     append(data)
                 else:
-                    append(_UNICODE + write_token(size, STRING))
+                    append(TEXT + write_token(size, STRING))
                     append(data)
             elif kind is int:
                 append(SMALL_INTS[value] if 0 <= value < _SMALL else _number(value, most_bits))
@@ -172,8 +175,8 @@ def write_atom(value: object, most_bits: int) -> bytes | None:
         data = value.encode()  # type: ignore[attr-defined]
         size = len(data)
         if size > _longest_word or data not in PB_TOKENS:
-            return (_TEXTS[size] if size < 128 else _UNICODE + write_token(size, STRING)) + data  # type: ignore[no-any-return]
-        return _UNICODE + PB_TOKENS[data]
+            return (_TEXTS[size] if size < 128 else TEXT + write_token(size, STRING)) + data  # type: ignore[no-any-return]
+        return TEXT + PB_TOKENS[data]
     if kind is int:
         if 0 <= value < _SMALL:  # type: ignore[operator]
             return SMALL_INTS[value]  # type: ignore[index]
@@ -193,10 +196,16 @@ def _run(items: list[Any] | tuple[Any, ...]) -> bytes | None:
     """Returns numbers of one type, one behind the other; None where they are not."""
     kinds = set(map(type, items))
     if kinds == {int} and min(items) >= 0 and max(items) < _SMALL:
-        return b"".join(map(SMALL_INTS.__getitem__, items))
+        return b"".join(itemgetter(*items)(_small_ints()))
     if kinds == {float}:
         return struct.pack(">" + "Bd" * len(items), *chain.from_iterable(zip(repeat(FLOAT), items)))
     return None
+
+
+@functools.cache
+def _small_ints() -> tuple[bytes, ...]:
+    # Made when a long list of numbers is first sent; looking in it takes half of what a dict takes.
+    return tuple(map(SMALL_INTS.__getitem__, range(_SMALL)))
 
 
 def read_items(
@@ -240,7 +249,7 @@ def read_items(
                 at += 2
             before_key = not before_key
         first = buffer[at]
-        if first == 2 and buffer.startswith(_UNICODE, at):
+        if first == 2 and buffer.startswith(TEXT, at):
             size, kind = buffer[at + 11], buffer[at + 12]
             start = at + 13
             if kind < 0x80:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from ..errors import BananaError, RemoteProtocolError
-from ..jelly.inline import NotPlain, read_items, write_atom, write_items
+from ..jelly.inline import TEXT, NotPlain, read_items, write_atom, write_items
 from ..limits import Limits
 from ..wire.banana import (
     INT,
@@ -49,10 +49,23 @@ _THREE = write_token(3, LIST)
 _NO_KEYWORDS = write_token(1, LIST) + PB_TOKENS[b"dictionary"]
 _ARGUMENTS = tuple(write_token(n, LIST) + _TUPLE for n in range(128))
 
-# Up to the number of a request; five digits are more than anybody has calls.
+# The number of a request; five digits are more than anybody has calls. Of a call then everything
+# up to its arguments, of which there are few, and the head of the first if that is a short text.
+# What is taken for the word in front of the arguments may stand in a string: see _read_head.
 _NUMBER = rb"([\x00-\x7f]{1,5})\x81"
-_call = re.compile(re.escape(_CALLS[b"message"]) + _NUMBER).match
-_answer = re.compile(re.escape(_ANSWER) + _NUMBER).match
+_call = re.compile(
+    re.escape(_CALLS[b"message"])
+    + _NUMBER
+    + rb"(.{2,%d}?)([\x01-\x7f])\x80" % _LONGEST_HEAD
+    + re.escape(_TUPLE)
+    + rb"(?:%b([\x00-\x7f])\x82)?" % re.escape(TEXT),
+    re.DOTALL,
+).match
+_answer = re.compile(
+    re.escape(_ANSWER) + _NUMBER + rb"(?:%b([\x00-\x7f])\x82)?" % re.escape(TEXT)
+).match
+
+_SMALL = 128 * 128
 
 # Where the values of a message stand.
 _VALUES = {b"message": (7, 5), b"cachemessage": (7, 5), b"answer": (3, 2), b"error": (3, 2)}
@@ -116,25 +129,22 @@ class PBDialect(BananaDialect):
             head = _head(luid, name, wants_answer)
         except (NotPlain, UnicodeEncodeError):
             return None
-        if request_id < 128 * 128:
-            number = SMALL_INTS[request_id]
-        else:
-            number = write_token(request_id, INT if request_id < 2**31 else LONGINT)
+        number = SMALL_INTS[request_id] if request_id < _SMALL else _number(request_id)
         message = b"".join((_CALLS[command], number, head, _ARGUMENTS[count], values, keywords))
         return [message] if len(message) <= self._most_written else None
 
     def answer(self, request_id: Any, value: object) -> list[Any] | None:
         """Returns an answer, to be written; None where it holds more than plain values."""
-        if not self._most_written or type(request_id) is not int:
+        if not self._most_written or type(request_id) is not int or not 0 <= request_id < 2**35:
             return None
         try:
-            number = write_atom(request_id, self._most_bits)
             said = write_atom(value, self._most_bits)
             if said is None:
                 said = b"".join(write_items((value,), self._most_bits))
-            message = b"".join((_ANSWER, number or b"", said))
         except (NotPlain, UnicodeEncodeError):
             return None
+        number = SMALL_INTS[request_id] if request_id < _SMALL else _number(request_id)
+        message = b"".join((_ANSWER, number, said))
         return [message] if len(message) <= self._most_written else None
 
     # Reading
@@ -163,26 +173,44 @@ class PBDialect(BananaDialect):
 
     def _read_inline(self, buffer: bytes, start: int) -> Any:
         message: list[Any]
-        values: list[Any] = []
-        if (begin := _call(buffer, start)) is not None:
-            at = begin.end()
-            behind = buffer.find(_TUPLE, at, at + _LONGEST_HEAD)
-            if behind < 0:
-                raise NotPlain
-            luid, name, wants_answer, count = _read_head(buffer[at:behind])
-            at = read_items(buffer, behind + 2, count, values, self._limits.hash_collisions)
-            message = [b"message", number_of(begin[1]), luid, name, wants_answer, values, {}]
+        if (call := _call(buffer, start)) is not None:
+            number, head, count, size = call.groups()
+            luid, name, wants_answer = _read_head(head)
+            values: list[Any] = []
+            keywords: dict[Any, Any] = {}
+            at = call.end()
+            if size is not None and count == b"\x02":
+                text = buffer[at : at + size[0]]
+                if len(text) < size[0]:
+                    raise IndexError
+                values.append(text.decode())
+                at += size[0]
+            else:
+                at = call.end(3) + 3
+                at = read_items(buffer, at, count[0] - 1, values, self._limits.hash_collisions)
             if buffer.startswith(_NO_KEYWORDS, at):
                 at += len(_NO_KEYWORDS)
             else:
-                keywords: list[Any] = []
-                at = read_items(buffer, at, 1, keywords, 0)
-                message[6] = keywords[0]
-                if type(keywords[0]) is not dict:
+                found: list[Any] = []
+                at = read_items(buffer, at, 1, found, 0)
+                keywords = found[0]
+                if type(keywords) is not dict:
                     raise NotPlain
-        elif (begin := _answer(buffer, start)) is not None:
-            at = read_items(buffer, begin.end(), 1, values, self._limits.hash_collisions)
-            message = [b"answer", number_of(begin[1]), values[0]]
+            message = [b"message", number_of(number), luid, name, wants_answer, values, keywords]
+        elif (answer := _answer(buffer, start)) is not None:
+            number, size = answer.groups()
+            at = answer.end()
+            if size is not None:
+                text = buffer[at : at + size[0]]
+                if len(text) < size[0]:
+                    raise IndexError
+                value: Any = text.decode()
+                at += size[0]
+            else:
+                found = []
+                at = read_items(buffer, at, 1, found, self._limits.hash_collisions)
+                value = found[0]
+            message = [b"answer", number_of(number), value]
         else:
             raise NotPlain
         if at - start > self._most:
@@ -190,6 +218,10 @@ class PBDialect(BananaDialect):
         self._position = at
         self.readable = at < len(buffer) or bool(self._fed)
         return message
+
+
+def _number(request_id: int) -> bytes:
+    return write_token(request_id, INT if request_id < 2**31 else LONGINT)
 
 
 def _longest(limits: Limits) -> int:
@@ -208,24 +240,24 @@ def _head(luid: int | bytes, name: str, wants_answer: bool) -> bytes:
 
 
 @functools.lru_cache(maxsize=1024)
-def _read_head(head: bytes) -> tuple[int | bytes, str, int, int]:
-    """Returns what stands between the number of a call and its arguments, and how many these are.
+def _read_head(head: bytes) -> tuple[int | bytes, str, int]:
+    """Returns the luid, the name and whether an answer is wanted.
 
     Args:
-        head: The bytes between the number and the word in front of the arguments, where it is
-            met for the first time. It may stand in one of the strings, and then they are none.
+        head: What stands between the number of a call and its arguments, or begins so: then it is
+            not three tokens, which is what it has to be.
     """
-    if len(head) < 2 or head[-1] != LIST or not 0 < head[-2] < LIST:
-        raise NotPlain
     try:
-        tree = decode(_THREE + head[:-2])
+        tree = decode(_THREE + head)
     except (BananaError, RemoteProtocolError):
         raise NotPlain from None
     assert type(tree) is list
     luid, name, wants_answer = tree
-    if type(name) is not bytes or type(wants_answer) is not int or type(luid) not in (int, bytes):
+    if type(name) is not bytes or type(wants_answer) is not int:
         raise NotPlain
-    return luid, name.decode("utf-8", "replace"), wants_answer, head[-2] - 1  # type: ignore[return-value]
+    if type(luid) is not int and type(luid) is not bytes:
+        raise NotPlain
+    return luid, name.decode("utf-8", "replace"), wants_answer
 
 
 def _with_expressions(message: Tree) -> Any:
