@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 
 from pbnb.notebook.progress import progress_text
 from pbnb.protocol.snapshot import TransferRow
-from tests.support.kernels import Cell, Kernel
+from tests.support.kernels import DEFINE, Cell, Kernel
+from tests.support.lab import Lab
 
 SERVE = """\
 import os, time
@@ -24,6 +26,15 @@ class Desk(Echoer):
         loop.call_soon(lambda: loop.call_soon(compute, path))
         return bytes(64_000_000)
 %pb_serve Desk() --name desk
+"""
+SEND = """\
+for each in range(2):
+    try:
+        await ref.callRemote('echo', bytes(64_000_000))
+    except asyncio.CancelledError:
+        print('cancelled', each)
+    while not os.path.exists({gate!r}):
+        await asyncio.sleep(0.01)
 """
 PRESS = """\
 import threading, time, ipywidgets
@@ -104,6 +115,67 @@ def test_its_button_cancels_the_call(kernel: Kernel, peer: Kernel, tmp_path: Pat
     assert cell.result == "((), 'alive')"
 
 
+def test_many_transfers_take_one_place(kernel: Kernel, peer: Kernel, tmp_path: Path) -> None:
+    kernel.run(SERVE)
+    peer.run("ref = %pb_connect desk\nimport os")
+    paths = [tmp_path / name for name in ("one", "gate", "two")]
+    waiting = peer.send(
+        f"one, gate, two = {[str(path) for path in paths]!r}\n"
+        "await ref.callRemote('picture', one)\n"
+        "while not os.path.exists(gate): await asyncio.sleep(0.01)\n"
+        "len(await ref.callRemote('picture', two))"
+    )
+    peer.wait_until(waiting, bars)
+    paths[0].touch()
+    peer.wait_until(waiting, lambda cell: cell.shown[-1] == {})
+    paths[1].touch()
+    peer.wait_until(waiting, lambda cell: len(bars(cell)) == 2)
+    paths[2].touch()
+    cell = peer.wait(waiting)
+    assert cell.result == "64000000"
+    assert [VIEW in data for data in cell.shown] == [True, False, True, False]
+    assert len(cell.displays) == 1
+
+
+def test_its_button_in_the_page(kernel: Kernel, lab: Lab, tmp_path: Path) -> None:
+    kernel.run(SERVE)
+    path, gate = tmp_path / "go", tmp_path / "gate"
+    name = lab.write("progress.ipynb", SEND.format(gate=str(gate)))
+    book = lab.open(name, width=900)
+    book.run(DEFINE + "import os\n%load_ext pbnb\nref = %pb_connect desk")
+    computing = compute(kernel, path)
+    book.page.evaluate(
+        "() => { window.ran = jupyterapp.commands.execute('notebook:run-all-cells'); }"
+    )
+    outputs = book.page.locator(".jp-OutputArea").last
+    button = outputs.get_by_role("button", name="Cancel")
+    button.wait_for()
+    label = outputs.locator("div.widget-label")
+    assert re.match(r"to echo\(\): [\d.]+ (B )?of 61\.0 MiB", label.inner_text())
+    # All of it is seen, also of what is longer.
+    longest = "to measure_the_whole_s…(): 1000 KiB of 99.9 MiB, 88.8 KiB/s, 32 min left"
+    assert label.evaluate(
+        "(label, text) => (label.textContent = text) && label.scrollWidth <= label.clientWidth",
+        longest,
+    )
+    button.click()
+    outputs.get_by_text("cancelled 0").wait_for()
+    button.wait_for(state="detached")
+    # In the same place, the next one.
+    gate.touch()
+    button.click()
+    outputs.get_by_text("cancelled 1").wait_for()
+    book.page.evaluate("() => window.ran")
+    assert outputs.locator(".jupyter-widgets").count() == 0
+    assert outputs.inner_text().splitlines() == ["cancelled 0", "cancelled 1"]
+    book.save()
+    saved = lab.saved(name)["cells"][-1]["outputs"]
+    assert [each.get("data") for each in saved] == [{}, None]
+    book.close()
+    path.touch()
+    assert kernel.wait(computing).status == "ok"
+
+
 def test_nothing_is_shown_of_what_is_quick(kernel: Kernel, peer: Kernel) -> None:
     kernel.run(SERVE)
     peer.run("ref = %pb_connect desk")
@@ -115,13 +187,18 @@ def test_nothing_is_shown_of_what_is_quick(kernel: Kernel, peer: Kernel) -> None
 @pytest.mark.parametrize(
     ("row", "seconds", "before", "text"),
     [
-        (TransferRow(1, "f", True, 0, 900), 1.0, 0, "to f(): 0 B of 900 B"),
+        (TransferRow(1, "f", True, 0, 900), 1.0, 0, "to f(): 0 of 900 B"),
         (TransferRow(1, "f", True, 500, 1000), 0.0, 0, "to f(): 500 B of 1.0 KiB"),
+        (TransferRow(1, "f", True, 500, 1000), 9.0, 500, "to f(): 500 B of 1.0 KiB"),
+        (TransferRow(1, "f", True, 899, 900), 1.0, 0, "to f(): 899 of 900 B, 899 B/s, 1 s left"),
+        (TransferRow(1, "f", True, 1, 901), 1.0, 0, "to f(): 1 of 901 B, 1 B/s, 15 min left"),
+        (TransferRow(1, "f", True, 9, 90000), 9.0, 0, "to f(): 9 B of 87.9 KiB, 1 B/s, 25 h left"),
+        (TransferRow(1, "f" * 80, True, 0, 1), 1.0, 0, f"to {'f' * 19}…(): 0 of 1 B"),
         (
             TransferRow(1, "f", False, 3 * 2**29, 2**31),
             2.0,
             2**29,
-            "from f(): 1.5 GiB of 2.0 GiB, 512 MiB/s, 1 s left",
+            "from f(): 1.5 of 2.0 GiB, 512 MiB/s, 1 s left",
         ),
     ],
 )
