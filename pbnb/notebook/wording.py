@@ -97,15 +97,16 @@ def waiting(keeper: Keeper) -> str:
     return state
 
 
-def busy_with(connection: Connection, names: Sequence[str]) -> str:
+def busy_with(connection: Connection, names: Sequence[str], seconds: float) -> str:
     """Returns the line below a cell that waits for a peer that says nothing.
 
     Args:
         connection: The connection.
         names: The methods that were called, one at least.
+        seconds: For how long it has said nothing.
     """
     what = f"{shown(names[0], 80)}()" if len(names) == 1 else f"{len(names)} calls"
-    return f"{what} at {shown(connection.peer)}: {_busy(connection)}"
+    return f"{what} at {shown(connection.peer)}: {_busy(seconds)}"
 
 
 def state_of(connection: Connection, since: float) -> str:
@@ -116,15 +117,15 @@ def state_of(connection: Connection, since: float) -> str:
         since: When the call was made.
     """
     if connection.liveness.busy:
-        return _busy(connection)
+        return _busy(connection.liveness.busy)
     now, heard = connection.time(), connection.liveness.heard_at
     if now - since >= _LONG and heard > since and now - heard < _ALIVE:
         return "the peer is alive"
     return ""
 
 
-def _busy(connection: Connection) -> str:
-    return f"peer's kernel busy for {connection.liveness.busy:.0f} s"
+def _busy(seconds: float) -> str:
+    return f"peer's kernel busy for {seconds:.0f} s"
 
 
 def pending(connections: Iterable[Connection]) -> Iterator[str]:

@@ -135,9 +135,11 @@ def test_what_is_said_of_calls_that_wait(monkeypatch: pytest.MonkeyPatch) -> Non
             now += 9
             busy = "peer's kernel busy for 10 s"
             assert list(pending([connection])) == [f"{here} pending for 21 s, {busy}"]
-            assert busy_with(connection, ["never"]) == f"{here}: {busy}"
-            assert busy_with(connection, ["a", "b"]) == f"2 calls at {connection.peer}: {busy}"
-            assert busy_with(connection, ["\x1b"]) == f"\\x1b() at {connection.peer}: {busy}"
+            assert busy_with(connection, ["never"], 10.0) == f"{here}: {busy}"
+            assert (
+                busy_with(connection, ["a", "b"], 10.0) == f"2 calls at {connection.peer}: {busy}"
+            )
+            assert busy_with(connection, ["\x1b"], 10.0) == f"\\x1b() at {connection.peer}: {busy}"
             call.cancel()
 
     asyncio.run(main())
