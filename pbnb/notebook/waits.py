@@ -19,7 +19,12 @@ __all__ = ["WaitLines", "line_of"]
 # Seconds that a call may wait without a word: most servers are back by then.
 _PATIENCE = 1.5
 _PACE = 1.0
-_STYLE = "color:var(--jp-ui-font-color2,#616161);font-family:var(--jp-ui-font-family,sans-serif)"
+# Set in from the edge as far as what is printed above and below it.
+_STYLE = (
+    "display:block;padding-left:1ch;font-variant-numeric:tabular-nums;"
+    "color:var(--jp-ui-font-color2,#616161);font-family:var(--jp-ui-font-family,sans-serif);"
+    "font-size:var(--jp-ui-font-size1,13px)"
+)
 
 
 def line_of(text: str) -> dict[str, str]:
@@ -29,7 +34,7 @@ def line_of(text: str) -> dict[str, str]:
         text: The line, or several.
     """
     html = "<br>".join(escape(line) for line in text.split("\n"))
-    return {"text/plain": text, "text/html": f'<span style="{_STYLE}">⏳ {html}</span>'}
+    return {"text/plain": text, "text/html": f'<span style="{_STYLE}">{html}</span>'}
 
 
 class WaitLines:
