@@ -232,6 +232,7 @@ class Broker:
         self.dialect = self.wire.name.decode("ascii")
         # What a persistentStore keeps is its owner's affair, whatever it is.
         self._plain = self.security.persistentStore is None
+        self._reads_plain = self.security.allows_plain()
         self.out.append(reply)
         self._send([b"version", VERSION])
         return Opened(self.dialect)
@@ -480,6 +481,15 @@ class Broker:
                 raise LimitExceeded("the peer sent an expression nested too deep") from None
             raise InsecureJelly(f"a value could not be restored: {error}") from error
 
+    def _unjelly_answer(self, tree: Tree, perspective: object) -> Any:
+        if type(tree) is list and len(tree) == 2 and tree[0] == b"remote":
+            # A reference and nothing else, as an answer often is.
+            luid = tree[1]
+            allowed = b"remote" in self.security.allowed
+            if allowed and type(luid) is int and 0 < luid < LARGEST_NUMBER and self.refs.has_room:
+                return self.refs.borrow(luid, perspective)
+        return self._unjelly(tree, perspective)
+
     def _give_back(self, tree: Tree, kept: Mapping[int, int]) -> None:
         lent, copied, new = _lent_in(tree)
         for luid, count in lent.items():
@@ -608,7 +618,7 @@ class Broker:
             return _new(AnswerReceived, (call, value))
         try:
             if type(value) is Expression:
-                value = self._unjelly(value.tree, call.ref.perspective)
+                value = self._unjelly_answer(value.tree, call.ref.perspective)
             elif not self._reads_plain:
                 value = self._read_plain(value)
         except (InsecureJelly, LimitExceeded) as error:

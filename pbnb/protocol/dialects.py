@@ -44,8 +44,10 @@ _LONGEST_HEAD = 256
 
 _CALLS = {each: write_token(7, LIST) + PB_TOKENS[each] for each in (b"message", b"cachemessage")}
 _ANSWER = write_token(3, LIST) + PB_TOKENS[b"answer"]
+_REMOTE = write_token(2, LIST) + PB_TOKENS[b"remote"]
+_DECREF = write_token(2, LIST) + PB_TOKENS[b"decref"]
 _TUPLE = PB_TOKENS[b"tuple"]
-_THREE = write_token(3, LIST)
+_TWO, _THREE = write_token(2, LIST), write_token(3, LIST)
 _NO_KEYWORDS = write_token(1, LIST) + PB_TOKENS[b"dictionary"]
 _ARGUMENTS = tuple(write_token(n, LIST) + _TUPLE for n in range(128))
 
@@ -56,14 +58,21 @@ _NUMBER = rb"([\x00-\x7f]{1,5})\x81"
 _call = re.compile(
     re.escape(_CALLS[b"message"])
     + _NUMBER
+    + rb"(?:%b)?" % _NUMBER
     + rb"(.{2,%d}?)([\x01-\x7f])\x80" % _LONGEST_HEAD
     + re.escape(_TUPLE)
     + rb"(?:%b([\x00-\x7f])\x82)?" % re.escape(TEXT),
     re.DOTALL,
 ).match
+# Of an answer the same, or all of a reference. And what gives one back.
 _answer = re.compile(
-    re.escape(_ANSWER) + _NUMBER + rb"(?:%b([\x00-\x7f])\x82)?" % re.escape(TEXT)
+    re.escape(_ANSWER)
+    + _NUMBER
+    + rb"(?:%b([\x00-\x7f])\x82|%b" % (re.escape(TEXT), re.escape(_REMOTE))
+    + _NUMBER
+    + rb")?"
 ).match
+_decref = re.compile(re.escape(_DECREF) + _NUMBER).match
 
 _SMALL = 128 * 128
 
@@ -105,6 +114,8 @@ class PBDialect(BananaDialect):
             BananaError: The tree holds what banana cannot send, or goes over a limit.
         """
         if type(tree) is list:
+            if self._most_written and (message := _short_message(tree)) is not None:
+                return [message]
             tree = [each.tree if type(each) is Expression else each for each in tree]
         return super().encode(tree)
 
@@ -126,7 +137,10 @@ class PBDialect(BananaDialect):
             if count != 2 or (values := write_atom(args[0], self._most_bits)) is None:
                 values = b"".join(write_items(args, self._most_bits))
             keywords = b"".join(write_items((kw,), self._most_bits)) if kw else _NO_KEYWORDS
-            head = _head(luid, name, wants_answer)
+            if type(luid) is int:
+                head = _number(luid) + _head(None, name, wants_answer)
+            else:
+                head = _head(luid, name, wants_answer)
         except (NotPlain, UnicodeEncodeError):
             return None
         number = SMALL_INTS[request_id] if request_id < _SMALL else _number(request_id)
@@ -173,9 +187,14 @@ class PBDialect(BananaDialect):
 
     def _read_inline(self, buffer: bytes, start: int) -> Any:
         message: list[Any]
+        luid: int | bytes
         if (call := _call(buffer, start)) is not None:
-            number, head, count, size = call.groups()
-            luid, name, wants_answer = _read_head(head)
+            number, digits, head, count, size = call.groups()
+            if digits is None:
+                luid, name, wants_answer = _read_head(head, True)
+            else:
+                _, name, wants_answer = _read_head(head, False)
+                luid = number_of(digits)
             values: list[Any] = []
             keywords: dict[Any, Any] = {}
             at = call.end()
@@ -186,7 +205,7 @@ class PBDialect(BananaDialect):
                 values.append(text.decode())
                 at += size[0]
             else:
-                at = call.end(3) + 3
+                at = call.end(4) + 3
                 at = read_items(buffer, at, count[0] - 1, values, self._limits.hash_collisions)
             if buffer.startswith(_NO_KEYWORDS, at):
                 at += len(_NO_KEYWORDS)
@@ -198,19 +217,24 @@ class PBDialect(BananaDialect):
                     raise NotPlain
             message = [b"message", number_of(number), luid, name, wants_answer, values, keywords]
         elif (answer := _answer(buffer, start)) is not None:
-            number, size = answer.groups()
+            number, size, luid = answer.groups()
             at = answer.end()
-            if size is not None:
+            if luid is not None:
+                value: Any = Expression([b"remote", number_of(luid)])
+            elif size is not None:
                 text = buffer[at : at + size[0]]
                 if len(text) < size[0]:
                     raise IndexError
-                value: Any = text.decode()
+                value = text.decode()
                 at += size[0]
             else:
                 found = []
                 at = read_items(buffer, at, 1, found, self._limits.hash_collisions)
                 value = found[0]
             message = [b"answer", number_of(number), value]
+        elif (decref := _decref(buffer, start)) is not None:
+            message = [b"decref", number_of(decref[1])]
+            at = decref.end()
         else:
             raise NotPlain
         if at - start > self._most:
@@ -220,8 +244,21 @@ class PBDialect(BananaDialect):
         return message
 
 
-def _number(request_id: int) -> bytes:
-    return write_token(request_id, INT if request_id < 2**31 else LONGINT)
+def _number(number: int) -> bytes:
+    """Returns the token of a number of the machine's own."""
+    return write_token(number, INT if number < 2**31 else LONGINT)
+
+
+def _short_message(message: list[Any]) -> bytes | None:
+    """Returns what lends or gives back one reference; None for every other message."""
+    if len(message) == 2 and message[0] == b"decref":
+        return _DECREF + _number(message[1])
+    if len(message) == 3 and message[0] == b"answer" and type(message[2]) is Expression:
+        request_id, tree = message[1], message[2].tree
+        if type(tree) is list and len(tree) == 2 and tree[0] == b"remote":
+            if type(request_id) is int and 0 <= request_id < 2**35 and 0 < tree[1] < 2**35:
+                return b"".join((_ANSWER, _number(request_id), _REMOTE, _number(tree[1])))
+    return None
 
 
 def _longest(limits: Limits) -> int:
@@ -234,28 +271,29 @@ def _longest(limits: Limits) -> int:
 
 
 @functools.lru_cache(maxsize=1024)
-def _head(luid: int | bytes, name: str, wants_answer: bool) -> bytes:
-    """Returns what stands between the number of a call and its arguments."""
-    return encode([luid, name.encode(), int(wants_answer)])[2:]
+def _head(luid: int | bytes | None, name: str, wants_answer: bool) -> bytes:
+    """Returns what stands between the number of a call and its arguments, or behind a luid."""
+    tree = [name.encode(), int(wants_answer)]
+    return encode(tree if luid is None else [luid, *tree])[2:]
 
 
 @functools.lru_cache(maxsize=1024)
-def _read_head(head: bytes) -> tuple[int | bytes, str, int]:
+def _read_head(head: bytes, with_luid: bool) -> tuple[bytes, str, int]:
     """Returns the luid, the name and whether an answer is wanted.
 
     Args:
         head: What stands between the number of a call and its arguments, or begins so: then it is
-            not three tokens, which is what it has to be.
+            not as many tokens as it has to be.
+        with_luid: Whether it begins with a luid that is no small number, as that of a root.
     """
     try:
-        tree = decode(_THREE + head)
+        tree = decode((_THREE if with_luid else _TWO) + head)
     except (BananaError, RemoteProtocolError):
         raise NotPlain from None
     assert type(tree) is list
-    luid, name, wants_answer = tree
-    if type(name) is not bytes or type(wants_answer) is not int:
-        raise NotPlain
-    if type(luid) is not int and type(luid) is not bytes:
+    *luids, name, wants_answer = tree
+    luid = luids[0] if luids else b""
+    if type(luid) is not bytes or type(name) is not bytes or type(wants_answer) is not int:
         raise NotPlain
     return luid, name.decode("utf-8", "replace"), wants_answer
 

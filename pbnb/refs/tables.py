@@ -153,6 +153,11 @@ class Refs:
         """How many objects are borrowed, or were until a moment ago."""
         return len(self._borrowed)
 
+    @property
+    def has_room(self) -> bool:
+        """Whether the peer may lend one more object, without any being looked for that is gone."""
+        return len(self._borrowed) < self.limit
+
     def lent(self) -> Iterator[Lent]:
         """Yields the entries of all objects lent."""
         return iter(list(self._lent.values()))
