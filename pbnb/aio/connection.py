@@ -78,7 +78,7 @@ _GRACE = 2.0
 
 # What is received is short, as a rule, and is copied out of this at once; one will do for all
 # connections of a thread. What is long is received where it belongs.
-_RECEIVED = 256 * 1024
+_RECEIVED = 128 * 1024
 _BRIEFLY = 4 * 1024
 _scratch = threading.local()
 

@@ -493,6 +493,12 @@ class Deferred(Generic[T]):
             raise exception
         return exception
 
+    @property
+    def _cancel_message(self) -> object:
+        # And of those that it gives as results, with return_exceptions=True.
+        args = self._result.value.args if self.cancelled() else ()
+        return args[0] if args else None
+
     def _make_cancelled_error(self) -> BaseException:
         # asyncio.gather asks it of those that were cancelled, and would wait for ever without it.
         assert isinstance(self._result, Failure)

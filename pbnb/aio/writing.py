@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..protocol.broker import Broker
 from .flow import Flow
@@ -19,6 +19,9 @@ __all__ = ["BURST", "Writing"]
 
 # Messages after which a burst is written.
 BURST = 24
+
+# What is shorter is written together with what stands beside it, while large messages are sent.
+_SHORT = 4096
 
 # Parts of large messages that are written in one turn of the loop.
 _PIECES = 8
@@ -107,24 +110,26 @@ class Writing:
         """Writes what is queued."""
         machine = self._machine
         out = machine.out
-        if out:
-            if len(out) == 1 and not (self.full or self._closing or self._host.lost):
-                # The usual case: one message, and a transport that has nothing left to write.
-                data = out.pop()
-                self.bytes_sent += len(data)
-                self._transport.write(data)
-                if self.full:
-                    self._flow.wrote(self._transport.get_write_buffer_size())
-            else:
-                self._write_queued()
         if self._closing or machine.wire.sending:
             self._go_on()
+        elif len(out) == 1 and not (self.full or self._host.lost):
+            # The usual case: one message, and a transport that has nothing left to write.
+            data = out.pop()
+            self.bytes_sent += len(data)
+            self._transport.write(data)
+            if self.full:
+                self._flow.wrote(self._transport.get_write_buffer_size())
+        elif out:
+            self._write_queued()
 
     def _go_on(self) -> None:
-        if not self._machine.wire.sending:
-            self._close_when_answered()
-        elif not (self._pumping or self.full or self._host.lost):
+        sending = self._machine.wire.sending
+        if sending and not (self._pumping or self.full or self._host.lost):
             self._pump()
+            return
+        self._write_queued()
+        if self._closing and not sending:
+            self._close_when_answered()
 
     def _write_queued(self) -> None:
         machine = self._machine
@@ -141,21 +146,37 @@ class Writing:
     def _pump(self) -> None:
         """Writes parts of large messages, as many as the transport takes, and a few at a time."""
         self._pumping = False
-        # A message goes out before the parts that belong to it.
-        self._write_queued()
         wire, left = self._machine.wire, _PIECES
+        # A message goes out before the parts that belong to it, and with the head of the first.
+        short: list[Any] = []
+        if not self._closing and sum(map(len, self._machine.out)) < _SHORT:
+            short = self._machine.data_to_send()
+        else:
+            self._write_queued()
         while left and wire.sending and not (self.full or self._host.lost):
             for part in wire.pieces():
+                if len(part) < _SHORT:
+                    short.append(part)
+                    continue
                 # One by one: on Python 3.11 writelines() joins them first.
+                self._write_short(short)
                 self._transport.write(part)
                 self.bytes_sent += len(part)
             left -= 1
+        self._write_short(short)
         if not wire.sending:
             if self._closing:
                 self._close_when_answered()
         elif not (self.full or self._host.lost):
             self._pumping = True
             self._loop.call_soon(self._pump)
+
+    def _write_short(self, buffers: list[Any]) -> None:
+        if buffers and not self._host.lost:
+            data = b"".join(buffers)
+            buffers.clear()
+            self._transport.write(data)
+            self.bytes_sent += len(data)
 
     def pause(self) -> None:
         """Holds what is paced: the peer reads too slowly."""

@@ -42,7 +42,7 @@ message that lends, returns or drops an object, changes a live copy or wants no 
 overtaken: its sender sends nothing else until it is through.
 
 **Limits.** What a reader takes is its own affair: `pbnb.Limits`. A body is at most 2**32 - 1
-bytes long, and this side makes a piece no longer than 256 KiB.
+bytes long, and this side makes a piece no longer than 1 MiB.
 """
 
 from __future__ import annotations
@@ -392,9 +392,13 @@ class FrameDialect:
         Raises:
             BananaError: It goes over a limit.
         """
-        plain: tuple[Any, ...] | None = args
+        plain: Sequence[Any] | None = args
         for value in args:
-            if type(value) not in ATOMS:
+            kind = type(value)
+            if kind is bytes:
+                if len(value) > _PIECE and plain is args:
+                    plain = list(map(_lift_bytes, args))
+            elif kind not in ATOMS:
                 plain = as_plain(args, self._sending.depth)
                 break
         if plain is None or (kw and not is_plain(kw, self._sending.depth)):
@@ -403,8 +407,9 @@ class FrameDialect:
         try:
             body = self._encoder.encode(message)
         except OverflowError:
+            self._met.clear()
             return None  # an integer that is not plain, which nobody has looked at
-        if len(body) <= self._short and self._ordered is None:
+        if len(body) <= self._short and self._ordered is None and not self._met:
             return [_head(len(body), MESSAGE, 0) + body]
         # What changes a live copy is applied in the order in which it was said, and of a call
         # without an answer nobody learns when its reference can be let go.
@@ -421,12 +426,14 @@ class FrameDialect:
             if plain is None:
                 return None
             value = plain[0]
+        elif type(value) is bytes and len(value) > _PIECE:
+            value = _lift_bytes(value)
         message = [b"answer", request_id, value]
         try:
             body = self._encoder.encode(message)
         except OverflowError:
             return None  # as above
-        if len(body) <= self._short and self._ordered is None:
+        if len(body) <= self._short and self._ordered is None and not self._met:
             return [_head(len(body), MESSAGE, 0) + body]
         return self._framed(message, body, False)
 
@@ -570,7 +577,8 @@ class FrameDialect:
         transfer = self._transfers.popleft()
         out = self._place(transfer)
         if out is None:
-            out = transfer.next(_PIECE)
+            # On one machine a piece more costs a wake-up, and a longer one delays nobody.
+            out = transfer.next(_PIECE if self._note is None else _PART)
         if transfer.buffers:
             self._transfers.append(transfer)
         elif transfer is self._ordered:

@@ -811,6 +811,18 @@ async def test_gather() -> None:
 
 
 @in_loop
+async def test_gather_gives_a_cancellation_as_a_result() -> None:
+    for message in (None, "no longer wanted"):
+        waiting: Deferred[int] = Deferred()
+        gathered = asyncio.gather(waiting, succeed(1), return_exceptions=True)
+        asyncio.get_running_loop().call_soon(waiting.cancel, message)
+        async with asyncio.timeout(20):
+            cancelled, one = await gathered
+        assert isinstance(cancelled, asyncio.CancelledError) and one == 1
+        assert str(cancelled) == (message or "")
+
+
+@in_loop
 async def test_gather_keeps_a_result_whose_chain_goes_on_meanwhile() -> None:
     first: Deferred[int] = Deferred()
     second: Deferred[int] = Deferred()
