@@ -36,10 +36,9 @@ from ..wire.runs import LONGEST_PREFIX, number_of
 
 __all__ = ["DIALECTS", "PBDialect"]
 
-# What the shortcut writes and reads is no longer than this, and nested no deeper.
-_LONGEST = 256 * 1024
+# What the shortcut writes and reads is nested no deeper than this.
 _DEEPEST = 64
-# Nor is what stands between the number of a call and its arguments.
+# Longer than this is not what stands between the number of a call and its arguments.
 _LONGEST_HEAD = 256
 
 _CALLS = {each: write_token(7, LIST) + PB_TOKENS[each] for each in (b"message", b"cachemessage")}
@@ -266,8 +265,7 @@ def _longest(limits: Limits) -> int:
     if limits.depth < _DEEPEST or limits.prefix_bytes < LONGEST_PREFIX:
         return 0
     # A message has no more items than bytes, and no longer strings or lists.
-    most = min(limits.message_bytes, limits.message_items, limits.string_bytes, limits.list_items)
-    return min(most, _LONGEST)
+    return min(limits.message_bytes, limits.message_items, limits.string_bytes, limits.list_items)
 
 
 @functools.lru_cache(maxsize=1024)

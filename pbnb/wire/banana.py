@@ -51,6 +51,7 @@ from typing import Any, Final, TypeAlias
 
 from ..errors import BananaError, LimitExceeded, LocalProtocolError, RemoteProtocolError
 from ..limits import Limits
+from .memory import Memory
 from .runs import LONGEST_PREFIX, float_run, int_run
 
 __all__ = [
@@ -298,6 +299,11 @@ def _where(stack: list[tuple[Iterator[Any], int]]) -> str:
 
 _unpack_float = struct.Struct(">d").unpack_from
 
+# Strings from this length on are received in place where they do not come as a whole; but not
+# before so much has come: nothing is kept ready for who says a length and no more.
+_IN_PLACE = 32 * 1024
+_BEGUN = 8 * 1024
+
 
 @functools.lru_cache(maxsize=16)
 def _numbered(words: tuple[bytes, ...]) -> dict[int, bytes]:
@@ -322,6 +328,8 @@ class Decoder:
     Attributes:
         limits: May be set at any time. A tree that is half read goes on under the new ones.
         readable: Whether something was fed at which `next` has not looked.
+        in_place: Whether a long string is on its way in: `room` may say where the next bytes are
+            wanted.
     """
 
     def __init__(self, limits: Limits = _DEFAULT, words: Sequence[bytes] | None = PB_WORDS) -> None:
@@ -346,6 +354,10 @@ class Decoder:
         # inside it), and tokens that it has announced so far.
         self._bytes_before = 0
         self._items = 1
+        # The long string that is being received in place, and how much of it is there.
+        self.in_place = False
+        self._string: Memory | None = None
+        self._string_at = 0
 
     @property
     def words(self) -> Sequence[bytes] | None:
@@ -399,19 +411,41 @@ class Decoder:
         Raises:
             LocalProtocolError: A list is half read, so that part of it has been consumed.
         """
-        if self._list is not None:
+        if self._list is not None or self._string is not None:
             raise LocalProtocolError("the bytes of a list that is half read cannot be handed back")
         rest = self._buffer[self._position :] + self._fed
         self._forget()
         return rest
 
+    def room(self) -> memoryview | None:
+        """Returns where the next bytes are wanted, in place of `feed`, if anywhere."""
+        if self._string is None or self._fed or self._position != len(self._buffer):
+            return None
+        return self._string.view[self._string_at :]
+
+    def filled(self, count: int) -> None:
+        """Counts bytes that were received into the last `room`."""
+        self.readable = True
+        self._string_at += count
+        self._bytes_before += count
+
     def _read(self) -> Tree | NeedData:
         if len(self._buffer) - self._position + len(self._fed) < self._needed:
             return NEED_DATA
-        if self._list is None:
+        if self._list is None and self._string is None:
             self._bytes_before, self._tokens = -self._position, 1
+        tree: Tree | NeedData
         while True:
-            tree = self._parse()
+            tree = NEED_DATA
+            if self._string is not None:
+                if not self._fill(self._string):
+                    return NEED_DATA
+                value = self._string.result()
+                assert isinstance(value, bytes)
+                self._string, self.in_place = None, False
+                tree = self._put(value)
+            if tree is NEED_DATA:
+                tree = self._parse()
             if tree is not NEED_DATA:
                 self._check_message_bytes(self._position)
                 return tree
@@ -419,6 +453,11 @@ class Decoder:
             rest = self._buffer[self._position :]
             self._bytes_before += self._position
             self._position = 0
+            if self._string is not None:
+                self._buffer = rest
+                if self._fill(self._string):
+                    continue
+                return NEED_DATA
             if not self._fed or len(rest) + len(self._fed) < self._needed:
                 self._buffer = rest
                 # At least one more byte belongs to this message.
@@ -426,6 +465,33 @@ class Decoder:
                 return NEED_DATA
             self._buffer = rest + self._fed
             self._fed = bytearray()
+
+    def _fill(self, string: Memory) -> bool:
+        """Moves unread bytes to the string that they belong to; returns whether it is whole."""
+        if self._fed:
+            self._bytes_before += self._position
+            self._buffer, self._position = self._buffer[self._position :] + self._fed, 0
+            self._fed = bytearray()
+        room = string.view[self._string_at :]
+        part = memoryview(self._buffer)[self._position : self._position + len(room)]
+        room[: len(part)] = part
+        self._position += len(part)
+        self._string_at += len(part)
+        return self._string_at == string.size
+
+    def _put(self, value: Tree) -> Tree | NeedData:
+        """Puts a value into its list; returns the tree where that completes it."""
+        items, lacking = self._list, self._lacking
+        while items is not None:
+            items.append(value)
+            lacking -= 1
+            if lacking:
+                self._list, self._lacking = items, lacking
+                return NEED_DATA
+            value = items
+            items, lacking = self._around.pop()
+        self._list, self._needed = None, 1
+        return value
 
     def _parse(self) -> Tree | NeedData:
         """Reads tokens until a tree is complete or the buffer ends; the hot loop."""
@@ -464,6 +530,12 @@ class Decoder:
                     if at > end:
                         self._check_message_bytes(at)
                         needed = at - position
+                        if number >= _IN_PLACE:
+                            needed = start + _BEGUN - position
+                            if end - start >= _BEGUN:
+                                # From here on its bytes are received where it will stand.
+                                self._string, self.in_place = Memory(number, True), True
+                                self._string_at, position, needed = 0, start, 0
                         break
                     value = buffer[start:at]
                 elif kind == INT or kind == LONGINT:

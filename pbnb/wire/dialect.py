@@ -165,7 +165,6 @@ class BananaDialect(Decoder):
     sending = False
     awaits = False
     replies: Sequence[Any] = ()
-    in_place = False
 
     @property
     def name(self) -> bytes:
@@ -208,13 +207,6 @@ class BananaDialect(Decoder):
     def transfers(self) -> list[Transfer]:
         """Returns nothing: messages are sent whole."""
         return []
-
-    def room(self) -> memoryview | None:
-        """Returns None: where a string goes is known when its prefix is read."""
-        return None
-
-    def filled(self, count: int) -> None:
-        """Has nothing to count."""
 
     def share(self, note: Callable[[], object], written: Callable[[], object]) -> None:
         """Shares nothing: strings have no place but in their message."""

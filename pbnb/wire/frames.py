@@ -47,8 +47,6 @@ bytes long, and this side makes a piece no longer than 1 MiB.
 
 from __future__ import annotations
 
-import io
-import mmap
 import struct
 import sys
 from array import array
@@ -61,6 +59,7 @@ import msgspec
 from ..errors import BananaError, LimitExceeded, RemoteProtocolError
 from ..limits import Limits
 from .banana import NEED_DATA, NeedData
+from .memory import Memory
 from .plain import ATOMS, Numbers, as_plain, check_body, check_tree, is_plain
 from .shared import ACCEPT, OFFER, PLACED, RELEASE, Lending, Reading
 
@@ -92,8 +91,6 @@ _PART = 1024 * 1024
 # Buffers of one message, and messages that are on their way at one time.
 _MOST = 1024
 _BYTES_FLAG = 1 << 63
-# Memory that is new to the process comes in huge pages from here on, where the system has them.
-_HUGE = 4 * 1024 * 1024
 
 
 class Expression:
@@ -193,58 +190,12 @@ class _Outgoing:
         return piece
 
 
-class _Memory:
-    """Where one buffer is received."""
-
-    __slots__ = ("_as_bytes", "_bytes", "_view", "size")
-
-    def __init__(self, size: int, as_bytes: bool) -> None:
-        self.size = size
-        self._as_bytes = as_bytes
-        self._bytes: io.BytesIO | None = None
-        self._view: memoryview | None = None
-
-    @property
-    def view(self) -> memoryview:
-        """The memory, which is made when it is first wanted."""
-        if self._view is None:
-            self._view = self._make()
-        return self._view
-
-    def _make(self) -> memoryview:
-        if not self._as_bytes and self.size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
-            memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-            if hasattr(mmap, "MADV_HUGEPAGE"):
-                memory.madvise(mmap.MADV_HUGEPAGE)
-            return memoryview(memory)
-        # Its value is the very byte string that was filled, without a copy.
-        self._bytes = io.BytesIO(bytes(self.size))
-        return self._bytes.getbuffer()
-
-    def may_be(self, size: int) -> bool:
-        """Returns whether memory of that size, of the peer's, may take its place."""
-        return self._view is None and not self._as_bytes and size == self.size
-
-    def be(self, view: memoryview) -> None:
-        """Takes memory of the peer's for the whole buffer."""
-        self._view = view
-
-    def result(self) -> bytes | memoryview:
-        """Returns what was received, which nobody can change any more."""
-        view = self.view
-        if self._bytes is None:
-            return view.toreadonly()
-        view.release()
-        value = self._bytes.getvalue()
-        return value if self._as_bytes else memoryview(value)
-
-
 class _Incoming:
     """A message whose buffers are on their way in."""
 
     __slots__ = ("at", "body", "index", "left", "memories", "size", "start", "stream")
 
-    def __init__(self, stream: int, body: bytes, start: int, memories: list[_Memory]) -> None:
+    def __init__(self, stream: int, body: bytes, start: int, memories: list[Memory]) -> None:
         self.stream = stream
         self.body = body
         self.start = start  # of the message within it
@@ -350,7 +301,7 @@ class FrameDialect:
         self._buffer: bytes = b""
         self._position = 0
         self.readable = False
-        self._body: _Memory | None = None
+        self._body: Memory | None = None
         self._body_kind = self._body_stream = self._body_at = 0
         self._piece: _Incoming | None = None
         self._piece_left = 0
@@ -821,7 +772,7 @@ class FrameDialect:
                 self._check_length(length, kind, stream)
                 if end > len(buffer) and length <= _SHORT:
                     return NEED_DATA
-                self._body = _Memory(length, True)
+                self._body = Memory(length, True)
                 self._body_kind, self._body_stream, self._body_at = kind, stream, 0
             else:
                 raise RemoteProtocolError(f"there is no frame of kind {kind} and length {length}")
@@ -893,7 +844,7 @@ class FrameDialect:
                 f"received messages with {self._expected} bytes of buffers: the limit "
                 f"buffer_bytes is {self.limits.buffer_bytes}"
             )
-        memories = [_Memory(size & ~_BYTES_FLAG, size >= _BYTES_FLAG) for size in sizes]
+        memories = [Memory(size & ~_BYTES_FLAG, size >= _BYTES_FLAG) for size in sizes]
         message = _Incoming(self._body_stream, body, start, memories)
         if not message.left:
             return self._complete(message)

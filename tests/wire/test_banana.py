@@ -626,3 +626,65 @@ def test_decode_wants_exactly_one_tree() -> None:
         decode(b"\x01\x88")
     # Nothing of it stays behind.
     assert decode(b"\x01\x81") == 1
+
+
+# Long strings, which are received in place
+
+
+LONG = [bytes([n]) * size for n, size in enumerate((40_000, 100_000, 32 * 1024, 33_000))]
+
+
+def read_in_parts(data: bytes, size: int, in_place: bool) -> list[Tree]:
+    """Returns the trees that come in parts, in place wherever a place is offered."""
+    decoder, trees, at = Decoder(), [], 0
+    while at < len(data):
+        room = decoder.room() if in_place else None
+        if room is None:
+            decoder.feed(data[at : at + size])
+            at += size
+        else:
+            part = data[at : at + min(size, len(room))]
+            room[: len(part)] = part
+            decoder.filled(len(part))
+            at += len(part)
+        while (tree := decoder.next()) is not NEED_DATA:
+            trees.append(tree)
+    assert not decoder.in_place and decoder.room() is None
+    return trees
+
+
+@pytest.mark.parametrize("size", [999, 33_000, 65_536, 150_000, 10**6])
+@pytest.mark.parametrize("in_place", [True, False])
+def test_long_strings_come_in_parts(size: int, in_place: bool) -> None:
+    trees: list[Tree] = [
+        [b"answer", 1, LONG[0]],
+        LONG[1],
+        [LONG[2], [b"list", LONG[3], 5], LONG[0], b"short"],
+        [[[LONG[1]]]],
+        7,
+    ]
+    data = b"".join(encode(tree) for tree in trees)
+    assert read_in_parts(data, size, in_place) == trees
+
+
+def test_a_long_string_is_bound_by_the_message() -> None:
+    limits = Limits(message_bytes=100_000)
+    head = encode([b"x" * 60_000, b"y" * 60_000])[:-50_000]
+    decoder = Decoder(limits)
+    decoder.feed(head[:50_000])
+    assert decoder.next() is NEED_DATA and decoder.in_place
+    decoder.feed(head[50_000:])
+    with pytest.raises(LimitExceeded, match="message_bytes"):
+        decoder.next()
+    assert decoder.room() is None and not decoder.in_place
+    decoder.feed(b"more")
+    with pytest.raises(LimitExceeded, match="message_bytes"):
+        decoder.next()
+
+
+def test_a_string_that_is_on_its_way_is_not_handed_back() -> None:
+    decoder = Decoder()
+    decoder.feed(encode(LONG[0])[:-1])
+    assert decoder.next() is NEED_DATA
+    with pytest.raises(LocalProtocolError):
+        decoder.unread()

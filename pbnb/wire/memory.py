@@ -1,0 +1,65 @@
+"""Where large byte strings and buffers are received, so that nothing copies them again."""
+
+from __future__ import annotations
+
+import io
+import mmap
+
+__all__ = ["Memory"]
+
+# Memory that is new to the process comes in huge pages from here on, where the system has them.
+_HUGE = 4 * 1024 * 1024
+
+
+class Memory:
+    """Where one buffer is received.
+
+    Args:
+        size: How many bytes it has.
+        as_bytes: Whether it becomes a byte string rather than a view.
+
+    Attributes:
+        size: How many bytes it has.
+    """
+
+    __slots__ = ("_as_bytes", "_bytes", "_view", "size")
+
+    def __init__(self, size: int, as_bytes: bool) -> None:
+        self.size = size
+        self._as_bytes = as_bytes
+        self._bytes: io.BytesIO | None = None
+        self._view: memoryview | None = None
+
+    @property
+    def view(self) -> memoryview:
+        """The memory, which is made when it is first wanted."""
+        if self._view is None:
+            self._view = self._make()
+        return self._view
+
+    def _make(self) -> memoryview:
+        if not self._as_bytes and self.size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
+            memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            if hasattr(mmap, "MADV_HUGEPAGE"):
+                memory.madvise(mmap.MADV_HUGEPAGE)
+            return memoryview(memory)
+        # Its value is the very byte string that was filled, without a copy.
+        self._bytes = io.BytesIO(bytes(self.size))
+        return self._bytes.getbuffer()
+
+    def may_be(self, size: int) -> bool:
+        """Returns whether memory of that size, of the peer's, may take its place."""
+        return self._view is None and not self._as_bytes and size == self.size
+
+    def be(self, view: memoryview) -> None:
+        """Takes memory of the peer's for the whole buffer."""
+        self._view = view
+
+    def result(self) -> bytes | memoryview:
+        """Returns what was received, which nobody can change any more."""
+        view = self.view
+        if self._bytes is None:
+            return view.toreadonly()
+        view.release()
+        value = self._bytes.getvalue()
+        return value if self._as_bytes else memoryview(value)
