@@ -174,6 +174,8 @@ def write_atom(value: object, most_bits: int) -> bytes | None:
     if kind is str:
         data = value.encode()  # type: ignore[attr-defined]
         size = len(data)
+        if size >= _SMALL:
+            return None  # to be copied no more than it has to be
         if size > _longest_word or data not in PB_TOKENS:
             return (_TEXTS[size] if size < 128 else TEXT + write_token(size, STRING)) + data  # type: ignore[no-any-return]
         return TEXT + PB_TOKENS[data]

@@ -133,8 +133,11 @@ class PBDialect(BananaDialect):
         if count > 127 or not self._most_written:
             return None
         try:
-            if count != 2 or (values := write_atom(args[0], self._most_bits)) is None:
-                values = b"".join(write_items(args, self._most_bits))
+            # The usual call has one short argument.
+            if count == 2 and (atom := write_atom(args[0], self._most_bits)) is not None:
+                values = [atom]
+            else:
+                values = write_items(args, self._most_bits)
             keywords = b"".join(write_items((kw,), self._most_bits)) if kw else _NO_KEYWORDS
             if type(luid) is int:
                 head = _number(luid) + _head(None, name, wants_answer)
@@ -143,7 +146,9 @@ class PBDialect(BananaDialect):
         except (NotPlain, UnicodeEncodeError):
             return None
         number = SMALL_INTS[request_id] if request_id < _SMALL else _number(request_id)
-        message = b"".join((_CALLS[command], number, head, _ARGUMENTS[count], values, keywords))
+        values.append(keywords)
+        # Joined once: a large value is copied no more than that.
+        message = b"".join((_CALLS[command], number, head, _ARGUMENTS[count], *values))
         return [message] if len(message) <= self._most_written else None
 
     def answer(self, request_id: Any, value: object) -> list[Any] | None:
@@ -151,13 +156,12 @@ class PBDialect(BananaDialect):
         if not self._most_written or type(request_id) is not int or not 0 <= request_id < 2**35:
             return None
         try:
-            said = write_atom(value, self._most_bits)
-            if said is None:
-                said = b"".join(write_items((value,), self._most_bits))
+            atom = write_atom(value, self._most_bits)
+            values = write_items((value,), self._most_bits) if atom is None else (atom,)
         except (NotPlain, UnicodeEncodeError):
             return None
         number = SMALL_INTS[request_id] if request_id < _SMALL else _number(request_id)
-        message = b"".join((_ANSWER, number, said))
+        message = b"".join((_ANSWER, number, *values))
         return [message] if len(message) <= self._most_written else None
 
     # Reading
