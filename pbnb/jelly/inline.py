@@ -57,6 +57,8 @@ _FALSE = _BOOLEAN + write_token(5, STRING) + b"false"
 _NOTHING = write_token(1, LIST) + PB_TOKENS[b"None"]
 _STRINGS = tuple(write_token(n, STRING) for n in range(128))
 _TEXTS = tuple(TEXT + head for head in _STRINGS)
+_KEYS = tuple(_PAIR + head for head in _TEXTS)
+_KEY = _PAIR + TEXT
 _TAGS: Final[dict[type, bytes]] = {
     list: PB_TOKENS[b"list"],
     tuple: PB_TOKENS[b"tuple"],
@@ -77,13 +79,6 @@ class NotPlain(Exception):
     """A value, or what was received, is more than this module knows."""
 
 
-class _Pair:
-    """Stands before each key and its value while a dict is written."""
-
-
-_BEFORE_PAIR = _Pair()
-
-
 def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
     """Returns values one behind the other, as buffers to be joined.
 
@@ -98,10 +93,20 @@ def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
     out: list[bytes] = []
     append = out.append
     met: set[int] = set()
-    around: list[Iterator[Any]] = []
+    # The containers around the current item, and whether they are dicts: then an item is a pair.
+    around: list[tuple[Iterator[Any], bool]] = []
     items: Iterator[Any] = iter(values)
+    pairs = False
     while True:
         for value in items:
+            if pairs:
+                key, value = value
+                if type(key) is str and len(data := key.encode()) < 128 and data not in PB_TOKENS:
+                    append(_KEYS[len(data)])
+                    append(data)
+                else:
+                    append(_PAIR)
+                    append(_key(key, most_bits))
             kind = type(value)
             if kind is str:
                 data = value.encode()
@@ -120,8 +125,6 @@ def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
                 append(SMALL_INTS[value] if 0 <= value < _SMALL else _number(value, most_bits))
             elif kind is float:
                 append(_pack_float(FLOAT, value))
-            elif kind is _Pair:
-                append(_PAIR)
             elif kind is bytes:
                 size = len(value)
                 if size <= _longest_word and value in PB_TOKENS:
@@ -141,22 +144,19 @@ def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
                 append(
                     _HEADS[kind][size] if size < 127 else write_token(size + 1, LIST) + _TAGS[kind]
                 )
-                if kind is dict:
-                    around.append(items)
-                    items = chain.from_iterable(zip(repeat(_BEFORE_PAIR), value, value.values()))
-                    break
-                if size > _LONG and (run := _run(value)) is not None:
+                if size > _LONG and kind is not dict and (run := _run(value)) is not None:
                     append(run)
                     continue
-                around.append(items)
-                items = iter(value)
+                around.append((items, pairs))
+                pairs = kind is dict
+                items = iter(value.items() if pairs else value)
                 break
             else:
                 raise NotPlain
         else:
             if not around:
                 return out
-            items = around.pop()
+            items, pairs = around.pop()
 
 
 def write_atom(value: object, most_bits: int) -> bytes | None:
@@ -186,6 +186,13 @@ def write_atom(value: object, most_bits: int) -> bytes | None:
     return _NOTHING if value is None else None
 
 
+def _key(key: object, most_bits: int) -> bytes:
+    """Returns a key that is not the usual one."""
+    if isinstance(key, tuple):
+        raise NotPlain  # it may be met twice, among the values or among other keys
+    return b"".join(write_items((key,), most_bits))
+
+
 def _number(value: int, most_bits: int) -> bytes:
     if value.bit_length() > most_bits:
         raise NotPlain
@@ -197,8 +204,11 @@ def _number(value: int, most_bits: int) -> bytes:
 def _run(items: list[Any] | tuple[Any, ...]) -> bytes | None:
     """Returns numbers of one type, one behind the other; None where they are not."""
     kinds = set(map(type, items))
-    if kinds == {int} and min(items) >= 0 and max(items) < _SMALL:
-        return b"".join(itemgetter(*items)(_small_ints()))
+    if kinds == {int} and min(items) >= 0:
+        try:
+            return b"".join(itemgetter(*items)(_small_ints()))
+        except IndexError:
+            return None  # one of them is larger
     if kinds == {float}:
         return struct.pack(">" + "Bd" * len(items), *chain.from_iterable(zip(repeat(FLOAT), items)))
     return None
@@ -224,7 +234,7 @@ def read_items(
     Args:
         buffer: Bytes of a stream.
         at: Where they begin.
-        count: How many there are.
+        count: How many there are; with `pairs`, how many of those.
         into: Gets them.
         keys: How many keys a dict may have that are neither text nor byte strings, whose hashes
             a peer can choose.
@@ -241,15 +251,21 @@ def read_items(
     """
     append = into.append
     end = len(buffer)
-    before_key = pairs
     while count:
         count -= 1
         if pairs:
-            if before_key:
-                if not buffer.startswith(_PAIR, at):
-                    raise NotPlain
-                at += 2
-            before_key = not before_key
+            if (
+                buffer.startswith(_KEY, at)
+                and buffer[at + 14] == STRING
+                and (size := buffer[at + 13]) < 128
+            ):
+                start = at + 15
+                at = start + size  # where a value follows, or the buffer has ended
+                append(buffer[start:at].decode())
+            elif buffer.startswith(_PAIR, at):
+                at = read_items(buffer, at + 2, 1, into, keys, False, depth)
+            else:
+                raise NotPlain
         first = buffer[at]
         if first == 2 and buffer.startswith(TEXT, at):
             size, kind = buffer[at + 11], buffer[at + 12]
@@ -342,7 +358,7 @@ def _read_container(buffer: bytes, at: int, size: int, append: Any, keys: int, d
         return at
     if tag != _DICTIONARY:
         raise NotPlain
-    at = read_items(buffer, at, 2 * (size - 1), items, keys, True, depth - 1)
+    at = read_items(buffer, at, size - 1, items, keys, True, depth - 1)
     names = items[::2]
     others = set(map(type, names)) - _NAMES
     if others and (size > keys or not others <= _SIMPLE):
