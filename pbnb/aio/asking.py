@@ -78,7 +78,17 @@ class Asking:
         assert pending is not None
         waiter = _Answer()
         waiter.asking, waiter.pending = self, pending
-        self.await_answer(pending, waiter, seconds)
+        # What await_answer does, without the frame.
+        pending.waiter = waiter
+        pending.since = connection.clock()
+        if connection.here.other is not None:
+            connection.here.called(pending.request_id)
+        self.calls_sent += 1
+        if seconds != math.inf:
+            self.deadlines.add(pending, seconds, connection.loop)
+        if not connection.liveness.watching:
+            connection.liveness.watch()
+        connection.writing.soon()
         return waiter
 
     def call_cache(

@@ -265,10 +265,11 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
     def buffer_updated(self, nbytes: int) -> None:
         """Handles what was received into the last buffer; called by the event loop."""
         self.bytes_received += nbytes
+        machine = self.machine
         if self._in_place:
-            self.machine.filled(nbytes)
-        else:
-            self.machine.receive_data(_scratch.view[:nbytes].tobytes())
+            machine.filled(nbytes)
+        elif not (machine.broken or machine.closed):
+            machine.wire.feed(_scratch.view[:nbytes].tobytes())
         self.read_on()
 
     def data_received(self, data: bytes) -> None:
@@ -279,17 +280,18 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def read_on(self) -> None:
         """Handles what was received and is not handled yet."""
-        machine, flow, left = self.machine, self.flow, _EVENTS
-        called, answered = self.answering.received, self.asking.answered
+        flow, left = self.flow, _EVENTS
+        next_event = self.machine.next_event
         began = self.liveness.heard_at = self.clock()
         # One event at a time: a handler may run a nested loop, which comes back to this method.
-        while not flow.holds_reading and (event := machine.next_event()) is not None:
-            if type(event) is CallReceived:
-                called(event)
-            elif type(event) is AnswerReceived:
-                answered(event)
+        while not flow.holds_reading and (event := next_event()) is not None:
+            kind = type(event)
+            if kind is CallReceived:
+                self.answering.received(event)  # type: ignore[arg-type]
+            elif kind is AnswerReceived:
+                self.asking.answered(event)  # type: ignore[arg-type]
             else:
-                _HANDLERS[type(event)](self, event)
+                _HANDLERS[kind](self, event)
             left -= 1
             if not left:
                 if self.clock() - began > _SLICE:

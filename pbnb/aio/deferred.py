@@ -136,7 +136,7 @@ class Deferred(Generic[T]):
         Raises:
             AlreadyCalledError: If there is a result already.
         """
-        if not (isinstance(value, _NO_VALUES) or self.called or self._steps or self._stops):
+        if not (self.called or self._steps or self._stops or isinstance(value, _NO_VALUES)):
             # The way of a call that is only awaited, in one go: no other thread comes in between.
             self.called = self._settled = True
             self._result = value
