@@ -16,7 +16,6 @@ from pbnb.aio import login as client_side
 from pbnb.aio.login import log_in
 from pbnb.cred.challenge import respond
 from pbnb.cred.scram import derive
-from pbnb.protocol.broker import Broker
 from tests.support.serving import until
 
 ALICE = pb.UsernamePassword("alice", "secret")
@@ -124,18 +123,18 @@ def test_a_wrong_login_is_refused(name: str, password: str, legacy_auth: bool) -
 def test_the_password_does_not_travel() -> None:
     sent: list[bytes] = []
 
-    class Listening(Broker):
+    class Listening(pb.Connection):
         __slots__ = ()
 
-        def receive_data(self, data: bytes) -> None:
-            sent.append(data)
-            super().receive_data(data)
+        def buffer_updated(self, nbytes: int) -> None:
+            sent.append(bytes(self.get_buffer(0)[:nbytes]))
+            super().buffer_updated(nbytes)
 
     async def main() -> None:
         realm = Realm()
         factory = pb.PBServerFactory(portal(realm))
         made = factory()
-        made.machine.__class__ = Listening
+        made.__class__ = Listening
         loop = asyncio.get_running_loop()
         server = await loop.create_server(lambda: made, "127.0.0.1", 0)
         address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
