@@ -435,9 +435,11 @@ class Deferred(Generic[T]):
                 loop, call, context = waiters.pop(0)
             except IndexError:
                 return
-            schedule = loop.call_soon if loop is here else loop.call_soon_threadsafe
+            if loop is here:
+                loop.call_soon(call, self, context=context)
+                continue
             try:
-                schedule(call, self, context=context)
+                loop.call_soon_threadsafe(call, self, context=context)
             except RuntimeError:
                 if not loop.is_closed():
                     raise

@@ -243,12 +243,14 @@ class FrameDialect:
         "_body_kind",
         "_body_stream",
         "_brief",
+        "_briefest",
         "_buffer",
         "_decoder",
         "_encoder",
         "_error",
         "_expected",
         "_expressions",
+        "_extended",
         "_held",
         "_in_expression",
         "_incoming",
@@ -278,6 +280,11 @@ class FrameDialect:
     carries_memory = True
 
     def __init__(self, limits: Limits) -> None:
+        # The body or piece that is being received in place, if any.
+        self._body: Memory | None = None
+        self._body_kind = self._body_stream = self._body_at = 0
+        self._piece: _Incoming | None = None
+        self._piece_left = 0
         self.limits = limits
         self._sending = limits
         self._short = min(_SHORT, limits.message_bytes, limits.message_items)
@@ -296,20 +303,16 @@ class FrameDialect:
         self._on_write: Callable[[], object] = int
         self.replies: Sequence[Any] = ()
         self._encoder = msgspec.msgpack.Encoder(enc_hook=self._extension)
-        # Incoming: bytes that are unread, from _position on; the body or piece that is being
-        # received in place, if any; and the messages that wait for buffers.
+        # Incoming: bytes that are unread, from _position on, and messages that wait for buffers.
         self._buffer: bytes = b""
         self._position = 0
         self.readable = False
-        self._body: Memory | None = None
-        self._body_kind = self._body_stream = self._body_at = 0
-        self._piece: _Incoming | None = None
-        self._piece_left = 0
         self._incoming: dict[int, _Incoming] = {}
         self._expected = 0  # bytes of their buffers
         self._held = 0  # bytes of their bodies
         # Of the message that is being read: expressions, and numbers in lists of numbers alone.
         self._expressions = self._numbers = 0
+        self._extended = False
         self._in_expression = False
         self._received: list[bytes | memoryview | None] = []
         self._decoder = msgspec.msgpack.Decoder(ext_hook=self._read_extension)
@@ -323,8 +326,10 @@ class FrameDialect:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._limits = limits
-        # A message of so many bytes cannot go over any of them.
-        self._brief = min(limits.depth, limits.message_items, limits.message_bytes)
+        # A message of so many bytes cannot go over any of them. While a body or a piece is being
+        # received, nothing is one.
+        self._briefest = min(limits.depth, limits.message_items, limits.message_bytes)
+        self._brief = self._briefest if self._body is None and self._piece is None else -1
 
     # Writing
 
@@ -702,19 +707,19 @@ class FrameDialect:
         start = position + _HEAD_SIZE
         buffer = self._buffer
         size = len(buffer)
-        if start <= size and self._body is None and self._piece is None:
+        if start <= size:
             # The usual case, a short message that is there as a whole.
             length, kind = _read_brief_head(buffer, position)
             end = start + length
             if not kind and end <= size and length <= self._brief:
                 try:
                     message = self._decoder.decode(buffer[start:end])
-                    if not (self._expressions or self._numbers) or self._is_whole(message):
+                    if not self._extended or self._is_whole(message):
                         self._position = end
                         self.readable = end < size
                         return message
                 except Exception:
-                    self._expressions = self._numbers = 0  # what follows finds out what is wrong
+                    self._is_whole(None)  # what follows finds out what is wrong
         if self._error is not None:
             raise self._error
         try:
@@ -772,7 +777,7 @@ class FrameDialect:
                 self._check_length(length, kind, stream)
                 if end > len(buffer) and length <= _SHORT:
                     return NEED_DATA
-                self._body = Memory(length, True)
+                self._body, self._brief = Memory(length, True), -1
                 self._body_kind, self._body_stream, self._body_at = kind, stream, 0
             else:
                 raise RemoteProtocolError(f"there is no frame of kind {kind} and length {length}")
@@ -800,6 +805,7 @@ class FrameDialect:
                 self.in_place = True
                 return NEED_DATA
             body, self._body = self._body.result(), None
+            self._brief = self._briefest
             assert isinstance(body, bytes)
             if self._body_kind == MESSAGE:
                 return self._decode(body)
@@ -810,7 +816,7 @@ class FrameDialect:
         if self._piece_left:
             self.in_place = True
             return NEED_DATA
-        self._piece = None
+        self._piece, self._brief = None, self._briefest
         return None if piece.left else self._complete(piece)
 
     def _check_length(self, length: int, kind: int, stream: int) -> None:
@@ -859,6 +865,7 @@ class FrameDialect:
                 f"a piece of {length} bytes belongs to stream {stream}, which does not expect it"
             )
         self._piece, self._piece_left = message, length
+        self._brief = -1
 
     def _drop(self, stream: int) -> None:
         message = self._incoming.pop(stream, None)
@@ -900,14 +907,16 @@ class FrameDialect:
         except (msgspec.MsgspecError, ValueError, TypeError) as error:
             raise RemoteProtocolError(f"a frame cannot be read: {error}") from None
         finally:
-            self._expressions = self._numbers = 0
+            self._is_whole(None)
 
     def _is_whole(self, message: Any) -> bool:
         """Returns whether every expression that was read is a part of the message itself."""
         found, self._expressions, self._numbers = self._expressions, 0, 0
+        self._extended = False
         return not found or found == _expressions_in(message)
 
     def _read_extension(self, code: int, data: memoryview) -> Any:
+        self._extended = True
         if code == EXPRESSION:
             return Expression(self._read_expression(bytes(data)))
         if code == INTEGER:
