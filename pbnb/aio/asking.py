@@ -70,7 +70,7 @@ class Asking:
             return self._send(name, partial(machine.call, ref, name, args, kw), seconds)
         if connection.releasing:
             # What was let go before the call is let go there before the call, too.
-            machine.release_borrowed()
+            connection.release()
         try:
             pending = machine.call(ref, name, args, kw)
         except Exception as error:
@@ -114,7 +114,7 @@ class Asking:
         if connection.flow.full:
             return connection.flow.hold_call(name, send, seconds)
         if connection.releasing:
-            connection.machine.release_borrowed()  # as in `call`
+            connection.release()  # as in `call`
         try:
             pending = send()
         except Exception as error:

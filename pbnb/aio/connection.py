@@ -610,9 +610,14 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
             self.releasing = False
 
     def _release(self) -> None:
+        if self.releasing:  # and no call has done it meanwhile
+            self.release()
+            self.writing.now()
+
+    def release(self) -> None:
+        """Queues what the peer is to be told of references that were let go."""
         self.releasing = False
         self.machine.release_borrowed()
-        self.writing.now()
 
     def admitted(self) -> None:
         """Lifts the tighter limits that hold before a login."""

@@ -29,6 +29,9 @@ _PIECES = 8
 # Seconds that the end of a connection waits for what the peer's dialect answers by itself.
 _ANSWER_SECONDS = 2.0
 
+# Less than this is joined: that takes less time than to hand several buffers to the system.
+_JOINED = 64 * 1024
+
 # On these Pythons writelines() does not tell that the buffer is full (CVE-2024-12254).
 _NEVER_FULL = sys.version_info[:2] in ((3, 12), (3, 13)) and sys.version_info < (
     (3, 12, 9) if sys.version_info < (3, 13) else (3, 13, 2)
@@ -135,8 +138,9 @@ class Writing:
         machine = self._machine
         if machine.out and not (self._host.lost or self._closing):
             buffers = machine.data_to_send()
-            self.bytes_sent += sum(map(len, buffers))
-            if _NEVER_FULL:
+            size = sum(map(len, buffers))
+            self.bytes_sent += size
+            if size < _JOINED or _NEVER_FULL:
                 self._transport.write(b"".join(buffers))
             else:
                 self._transport.writelines(buffers)
