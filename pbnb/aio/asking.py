@@ -224,6 +224,10 @@ class Asking:
             connection.here.answered(call.request_id)
         waiter, call.waiter = call.waiter, None
         if waiter is not None:
+            if type(waiter) is _Answer:
+                # asyncio holds it while whoever waited runs: it may not keep a reference alive
+                # that is let go there.
+                waiter.pending = None
             waiter.callback(event.value)
 
     def failed(self, event: ErrorReceived) -> None:
@@ -307,9 +311,10 @@ class _Answer(Deferred[Any]):
     __slots__ = ("asking", "pending")
 
     asking: Asking
-    pending: PendingCall
+    pending: PendingCall | None
 
     def _cancel(self, msg: Any | None) -> None:
+        assert self.pending is not None
         self.pending.waiter = None
         try:
             self.asking.cancel_at_peer(self.pending)
