@@ -270,6 +270,8 @@ def read_items(
         if first == 2 and buffer.startswith(TEXT, at):
             size, kind = buffer[at + 11], buffer[at + 12]
             start = at + 13
+            if size >= 0x80:
+                raise NotPlain
             if kind < 0x80:
                 size |= kind << 7
                 kind = buffer[start]

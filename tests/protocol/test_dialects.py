@@ -234,6 +234,7 @@ def test_whatever_a_peer_says_is_read_as_ever(
         "0380 1b87 0181 0080",  # a list of nothing
         "0380 1b87 0181 80",
         "0380 1b87 0181 0280 0782756e69636f6465 0182 ff",  # no UTF-8
+        "0380 1b87 0181 0280 0782756e69636f6465 83 0182" + "78" * 131,  # a number, and more
         "0380 1b87 0181 0280 0782756e69636f6465 0287",  # a word in the place of text
         "0380 1b87 0181 0280 0782756e69636f6465 3087",  # and one that does not exist
         "0380 1b87 0181 0380 0587 0280 0181 0281 0280 0181 0381",  # one key twice
