@@ -36,10 +36,12 @@ from pbnb.cred.challenge import respond
 from pbnb.failure import Failure
 from pbnb.jelly import SecurityOptions, jelly, unjelly
 from pbnb.protocol.broker import Broker
+from pbnb.protocol.dialects import DIALECTS
 from pbnb.protocol.events import AnswerReceived, CallReceived, ConnectionBroken, ErrorReceived
 from pbnb.refs import Refs, RemoteReference
 from pbnb.wire.banana import NEED_DATA, Decoder, decode, encode
 from pbnb.wire.frames import Expression, FrameDialect
+from tests.support.meanings import meanings
 
 VECTORS = Path(__file__).parent.parent / "vectors"
 LIMITS = pb.Limits(message_bytes=100_000, message_items=10_000)
@@ -284,6 +286,13 @@ def login(data: bytes) -> None:
 
 PROOF = proof()
 
+
+def plain_values(data: bytes) -> None:
+    """Reads in one pass what banana and jelly read in two, in whatever pieces."""
+    pieces = parts(data)
+    assert meanings(DIALECTS[b"pb"](LIMITS), pieces) == meanings(Decoder(LIMITS), pieces)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "banana": banana,
     "jelly": objects,
@@ -291,6 +300,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "client": client,
     "login": login,
     "frames": frames,
+    "plain": plain_values,
 }
 
 
@@ -349,6 +359,16 @@ def begin(target: str) -> list[bytes]:
         vectors = json.loads((VECTORS / "frames.json").read_text())
         inputs = [bytes.fromhex(vector["hex"]) for vector in vectors]
         inputs += [in_frames(read([said[4:]])[0]) for said in RECORDED]
+    elif target == "plain":
+        value = [None, True, {"key": [1, 2.5, "x" * 131], b"k": (2**40, -1)}, b"tuple", "tuple"]
+        calls = [
+            message(200, obj, b"echo", jelly(value), 1, [b"unicode", b"x"]) for obj in (b"root", 7)
+        ]
+        answers = [
+            encode([b"answer", 7, each])
+            for each in (jelly(value), [b"remote", 5], [b"unicode", b"x"])
+        ]
+        inputs = [*calls, *answers, encode([b"decref", 5]), b"".join(calls + answers), *RECORDED]
     else:
         inputs = RECORDED
     unique = dict.fromkeys(WHOLE + each for each in inputs)

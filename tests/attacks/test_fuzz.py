@@ -113,7 +113,13 @@ def test_what_is_near_it_harms_nobody(target: str) -> None:
 
 
 # What fuzzing has found, each once: the target, and its input.
-FOUND: list[tuple[str, bytes]] = []
+FOUND: list[tuple[str, bytes]] = [
+    # The length of a text that is no length but a number, with another behind it.
+    (
+        "plain",
+        b"\x00\x03\x80\x1b\x87\x07\x81\x02\x80\x07\x82unicode\x83\x01\x82" + b"x" * 131,
+    ),
+]
 
 
 def test_what_was_found_stays_mended() -> None:

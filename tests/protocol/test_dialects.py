@@ -9,14 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pbnb.errors import BananaError, InsecureJelly, LimitExceeded, RemoteProtocolError
+from pbnb.errors import BananaError, LimitExceeded
 from pbnb.jelly.jelly import jelly
 from pbnb.jelly.unjelly import unjelly
 from pbnb.limits import Limits
-from pbnb.protocol.dialects import DIALECTS, PBDialect
+from pbnb.protocol.dialects import DIALECTS
 from pbnb.wire.banana import NEED_DATA, PB_WORDS, Decoder, encode
 from pbnb.wire.dialect import Buffer, Dialect
 from pbnb.wire.frames import Expression
+from tests.support.meanings import meanings
 
 ARGUMENTS = (0.5, -3, "text", b"bytes", [None, True, {"key": [1, 2.5]}])
 MESSAGE = [b"message", 1, b"root", "echo", 1, [*ARGUMENTS], {"key": "word"}]
@@ -178,37 +179,6 @@ def test_a_plain_answer_is_written_and_read_as_ever(request: int, value: Any) ->
     assert repr(unjelly(read.tree) if isinstance(read, Expression) else read) == repr(value)
 
 
-def outcome(reader: Decoder | Dialect, parts: list[bytes]) -> list[str]:
-    """Returns what bytes say that come in parts, and the error that ends it, as text."""
-    said = []
-    for part in parts:
-        reader.feed(part)
-        try:
-            while (message := reader.next()) is not NEED_DATA:
-                said.append(repr(meaning(message, isinstance(reader, PBDialect))))
-        except RemoteProtocolError as error:
-            return [*said, repr(error)]
-    return said
-
-
-def meaning(message: Any, has_plain: bool) -> Any:
-    """Returns a message with its values, whether they came as trees or as they are."""
-    if type(message) is not list or message[:1] not in ([b"message"], [b"answer"]):
-        return message
-    first = {7: 5, 3: 2}.get(len(message), len(message))
-    values = []
-    for part in message[first:]:
-        tree = part.tree if isinstance(part, Expression) else part
-        try:
-            plain = has_plain and not isinstance(part, Expression)
-            value = part if plain else unjelly(tree)
-        except (InsecureJelly, LimitExceeded) as error:
-            value = error
-        values.append(tuple(value) if first == 5 and type(value) is list else value)
-    head = [each.decode("utf-8", "replace") if type(each) is bytes else each for each in message]
-    return [*head[:first], *values]
-
-
 @given(PLAIN, st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=3), st.data())
 def test_whatever_a_peer_says_is_read_as_ever(
     value: Any, changes: list[tuple[int, int]], data: st.DataObject
@@ -220,7 +190,7 @@ def test_whatever_a_peer_says_is_read_as_ever(
     cut = data.draw(st.integers(0, len(said)))
     parts = [bytes(said[:cut]), bytes(said[cut:])]
     limits = Limits(message_bytes=10_000, depth=100)
-    assert outcome(DIALECTS[b"pb"](limits), parts) == outcome(Decoder(limits), parts)
+    assert meanings(DIALECTS[b"pb"](limits), parts) == meanings(Decoder(limits), parts)
 
 
 @pytest.mark.parametrize(
@@ -245,9 +215,9 @@ def test_whatever_a_peer_says_is_read_as_ever(
 )
 def test_what_is_odd_is_read_as_ever(said: str) -> None:
     data = bytes.fromhex(said)
-    assert outcome(dialect_named(b"pb"), [data]) == outcome(Decoder(Limits()), [data])
+    assert meanings(dialect_named(b"pb"), [data]) == meanings(Decoder(Limits()), [data])
     parts = [data[at : at + 1] for at in range(len(data))]
-    assert outcome(dialect_named(b"pb"), parts) == outcome(Decoder(Limits()), [data])
+    assert meanings(dialect_named(b"pb"), parts) == meanings(Decoder(Limits()), [data])
 
 
 @pytest.mark.parametrize(
@@ -266,4 +236,4 @@ def test_a_limit_is_named_as_ever(limits: Limits, value: Any) -> None:
     dialect = DIALECTS[b"pb"](limits)
     assert dialect.answer(1, value) is None
     message = encode([b"answer", 1, jelly(value)])
-    assert outcome(dialect, [message]) == outcome(Decoder(limits), [message])
+    assert meanings(dialect, [message]) == meanings(Decoder(limits), [message])
