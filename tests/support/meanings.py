@@ -30,15 +30,16 @@ def _meaning(message: Any, has_plain: bool) -> Any:
     if type(message) is not list:
         return message
     bare = [each.tree if isinstance(each, Expression) else each for each in message]
-    if message[:1] not in ([b"message"], [b"answer"]):
+    is_call = len(message) == 7 and message[0] == b"message"
+    if not is_call and not (len(message) == 3 and message[0] == b"answer"):
         return bare
-    first = {7: 5, 3: 2}.get(len(message), len(message))
+    first = 5 if is_call else 2
     values = []
     for part, tree in zip(message[first:], bare[first:], strict=True):
         try:
             value = part if has_plain and part is tree else unjelly(tree)
         except (InsecureJelly, LimitExceeded) as error:
             value = error
-        values.append(tuple(value) if first == 5 and type(value) is list else value)
+        values.append(tuple(value) if is_call and type(value) is list else value)
     head = [each.decode("utf-8", "replace") if type(each) is bytes else each for each in message]
     return [*head[:first], *values]
