@@ -365,6 +365,9 @@ class FrameDialect:
         except OverflowError:
             self._met.clear()
             return None  # an integer that is not plain, which nobody has looked at
+        except BaseException:
+            self._met.clear()
+            raise
         if len(body) <= self._short and self._ordered is None and not self._met:
             return [_head(len(body), MESSAGE, 0) + body]
         # What changes a live copy is applied in the order in which it was said, and of a call
