@@ -16,8 +16,9 @@ from __future__ import annotations
 
 import functools
 import struct
+import sys
+from array import array
 from collections.abc import Iterator
-from itertools import chain, repeat
 from operator import itemgetter
 from typing import Any, Final
 
@@ -67,6 +68,7 @@ _TAGS: Final[dict[type, bytes]] = {
 _HEADS = {
     kind: tuple(write_token(n + 1, LIST) + tag for n in range(127)) for kind, tag in _TAGS.items()
 }
+_FLOAT = bytes((FLOAT,))
 _pack_float = struct.Struct(">Bd").pack
 _unpack_float = struct.Struct(">d").unpack_from
 
@@ -210,8 +212,21 @@ def _run(items: list[Any] | tuple[Any, ...]) -> bytes | None:
         except IndexError:
             return None  # one of them is larger
     if kinds == {float}:
-        return struct.pack(">" + "Bd" * len(items), *chain.from_iterable(zip(repeat(FLOAT), items)))
+        return _floats(items)
     return None
+
+
+def _floats(items: list[Any] | tuple[Any, ...]) -> bytes:
+    numbers = array("d", items)
+    if sys.byteorder == "little":
+        numbers.byteswap()
+    data = numbers.tobytes()
+    # No format of so many items: the module struct keeps each, with tens of bytes for an item.
+    out = bytearray(9 * len(items))
+    out[::9] = _FLOAT * len(items)
+    for at in range(8):
+        out[at + 1 :: 9] = data[at::8]
+    return bytes(out)
 
 
 @functools.cache
@@ -269,6 +284,8 @@ def read_items(
         first = buffer[at]
         if first == 2 and buffer.startswith(TEXT, at):
             size, kind = buffer[at + 11], buffer[at + 12]
+            if size >= 0x80:
+                raise NotPlain  # no prefix at all
             start = at + 13
             if size >= 0x80:
                 raise NotPlain

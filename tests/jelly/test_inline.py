@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -44,6 +45,18 @@ def test_a_value_is_written_as_jelly_and_banana_write_it_and_read_again(value: A
         for end in {*range(min(len(data), 300)), len(data) - 1}:
             with pytest.raises((IndexError, NotPlain)):
                 read(data[:end])
+
+
+def test_lists_of_floats_leave_nothing_behind() -> None:
+    values: list[Any] = [[0.5] * size for size in range(5000, 5040)]
+    written(values[0])
+    tracemalloc.start()
+    try:
+        for value in values:
+            written(value)
+        assert tracemalloc.get_traced_memory()[0] < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_long_text_is_left_to_the_two_passes() -> None:

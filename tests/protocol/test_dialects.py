@@ -203,6 +203,7 @@ def test_whatever_a_peer_says_is_read_as_ever(
         "0380 1b87 0181 0280 0482 6c697374 0581",  # a word spelled out
         "0380 1b87 0181 0080",  # a list of nothing
         "0380 1b87 0181 80",
+        f"0380 1b87 0181 0380 0887 0280 0782756e69636f6465 8282 {130 * '20'} 0181",  # no prefix
         "0380 1b87 0181 0280 0782756e69636f6465 0182 ff",  # no UTF-8
         "0380 1b87 0181 0280 0782756e69636f6465 83 0182" + "78" * 131,  # a number, and more
         "0380 1b87 0181 0280 0782756e69636f6465 0287",  # a word in the place of text
