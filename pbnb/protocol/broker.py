@@ -28,7 +28,6 @@ from traceback import clear_frames
 from typing import Any
 
 from ..errors import (
-    BananaError,
     DeadReferenceError,
     Error,
     InsecureJelly,
@@ -387,7 +386,7 @@ class Broker:
         if self._plain:
             try:
                 frames = self.wire.answer(request_id, value)
-            except BananaError:
+            except Exception:
                 frames = None  # what follows says in whose name it fails
             if frames is not None:
                 self.out += frames
@@ -580,7 +579,9 @@ class Broker:
 
     def _arguments(self, tree: Any, perspective: object) -> tuple[Any, ...]:
         if type(tree) is list:
-            return tuple(tree if self._reads_plain else map(self._read_plain, tree))
+            if self._reads_plain or not tree:  # an empty tuple is allowed everywhere
+                return tuple(tree)
+            return self._read_plain(tuple(tree))  # type: ignore[no-any-return]
         tree = _tree_in(tree)
         if tree == [b"tuple"]:
             return ()

@@ -71,6 +71,9 @@ class Desk(pb.Root):
     def remote_unsendable(self) -> Any:
         return {"deep": [object()]}
 
+    def remote_surrogate(self) -> str:
+        return "\ud800"
+
     def remote_huge(self) -> bytes:
         return b"x" * (640 * 1024 + 1)
 
@@ -147,6 +150,23 @@ def test_answers_may_come_in_another_order(pair: BrokerPair) -> None:
         pair.server.run(event)
     pair.settle()
     assert list(pair.client.results.items()) == [(second, 2), (first, 1)]
+
+
+@pytest.mark.parametrize("dialect", ["pbnb1", "pb", "none"])
+def test_text_that_cannot_be_sent_fails_its_call_alone(dialect: str) -> None:
+    pair = BrokerPair(Desk(), dialects=[dialect])
+    with pytest.raises(pb.RemoteError, match="surrogates not allowed"):
+        pair.call("surrogate")
+    assert pair.call("echo", 1) == 1
+
+
+@pytest.mark.parametrize("dialect", ["pbnb1", "pb", "none"])
+@pytest.mark.parametrize("value", ["short", "x" * 20_000])
+def test_arguments_are_a_tuple_that_has_to_be_allowed(dialect: str, value: str) -> None:
+    pair = BrokerPair(Desk(), dialects=[dialect], security=pb.SecurityOptions())
+    assert pair.call("forget") is None
+    with pytest.raises(pb.InsecureJelly, match="tuple is not allowed"):
+        pair.call("echo", value)
 
 
 # References
