@@ -92,7 +92,7 @@ class PBDialect(BananaDialect):
         self._most_written = self._most
         self._most_bits = 7 * limits.prefix_bytes
         # Whether the next message begins at the next byte, and is yet to be looked at.
-        self._fresh = self._inline
+        self._fresh = self._most > 0
 
     @property
     def limits(self) -> Limits:
@@ -103,6 +103,8 @@ class PBDialect(BananaDialect):
     def limits(self, limits: Limits) -> None:
         self._limits = limits
         self._most = _longest(limits) if self._inline else 0
+        if not self._most:
+            self._fresh = False
 
     # Writing
 
@@ -179,13 +181,13 @@ class PBDialect(BananaDialect):
                 return NEED_DATA
             try:
                 return self._read_inline(buffer, position)
-            except (NotPlain, IndexError, UnicodeDecodeError):
+            except (NotPlain, IndexError, UnicodeDecodeError, RecursionError):
                 # Once for each message, which may come in any number of parts.
                 self._fresh = False
         tree = super().next()
         if tree is NEED_DATA:
             return tree
-        self._fresh = self._inline
+        self._fresh = self._most > 0
         return _with_expressions(tree)
 
     def _read_inline(self, buffer: bytes, start: int) -> Any:

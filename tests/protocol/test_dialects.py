@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import inspect
+import sys
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -238,3 +241,39 @@ def test_a_limit_is_named_as_ever(limits: Limits, value: Any) -> None:
     assert dialect.answer(1, value) is None
     message = encode([b"answer", 1, jelly(value)])
     assert meanings(dialect, [message]) == meanings(Decoder(limits), [message])
+
+
+def test_limits_of_a_login_are_looked_at_before_anything_is_made() -> None:
+    said = sent_answer([[] for _ in range(30_000)])
+    dialect = dialect_named(b"pb")
+    dialect.limits = Limits().before_login()
+    dialect.feed(said)
+    tracemalloc.start()
+    try:
+        with pytest.raises(LimitExceeded, match="list_items"):
+            dialect.next()
+        assert tracemalloc.get_traced_memory()[1] < 300_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_message_is_read_on_what_is_left_of_the_stack() -> None:
+    value: Any = []
+    for _ in range(20):
+        value = [value]
+
+    def read_below(frames: int) -> Any:
+        dialect = dialect_named(b"pb")
+        dialect.feed(sent_answer(value))
+        return below(frames, dialect.next)
+
+    def below(frames: int, act: Any) -> Any:
+        return below(frames - 1, act) if frames else act()
+
+    left = sys.getrecursionlimit() - len(inspect.stack(0))
+    (_, _, value_read) = read_below(left - 30)
+    assert type(value_read) is Expression
+
+
+def sent_answer(value: Any) -> bytes:
+    return encode([b"answer", 1, jelly(value)])
