@@ -261,8 +261,11 @@ def _short_message(message: list[Any]) -> bytes | None:
     if len(message) == 3 and message[0] == b"answer" and type(message[2]) is Expression:
         request_id, tree = message[1], message[2].tree
         if type(tree) is list and len(tree) == 2 and tree[0] == b"remote":
-            if type(request_id) is int and 0 <= request_id < 2**35 and 0 < tree[1] < 2**35:
-                return b"".join((_ANSWER, _number(request_id), _REMOTE, _number(tree[1])))
+            luid = tree[1]
+            if type(request_id) is not int or type(luid) is not int:
+                return None  # an object's jellyFor may have said that
+            if 0 <= request_id < 2**35 and 0 < luid < 2**35:
+                return b"".join((_ANSWER, _number(request_id), _REMOTE, _number(luid)))
     return None
 
 

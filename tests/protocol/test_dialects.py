@@ -275,5 +275,12 @@ def test_a_message_is_read_on_what_is_left_of_the_stack() -> None:
     assert type(value_read) is Expression
 
 
+@pytest.mark.parametrize("luid", [1, 2**31, 2**35, 0, -1, b"name", 1.5, True])
+def test_one_reference_is_written_as_ever(luid: Any) -> None:
+    tree = [b"remote", luid]
+    said = dialect_named(b"pb").encode([b"answer", 1, Expression(tree)])
+    assert joined(said) == encode([b"answer", 1, tree])
+
+
 def sent_answer(value: Any) -> bytes:
     return encode([b"answer", 1, jelly(value)])
