@@ -318,7 +318,7 @@ def read_items(
             if kind == INT:
                 append(first)
                 at = start
-                if count > _LONG and buffer[at + 1] == INT and not pairs:
+                if count > _LONG and not pairs and INT in (buffer[at + 1], buffer[at + 2]):
                     run, at = int_run(buffer, at, count)
                     into += run
                     count -= len(run)

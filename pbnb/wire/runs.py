@@ -6,8 +6,12 @@ that a reader which tries one every few hundred bytes stays linear.
 
 from __future__ import annotations
 
+import functools
 import re
 import struct
+import sys
+from array import array
+from operator import itemgetter
 from typing import Final
 
 __all__ = ["LONGEST_PREFIX", "float_run", "int_run", "number_of"]
@@ -20,6 +24,12 @@ _MOST_FLOATS = 1024
 
 # INT tokens: digits, and 0x81 behind them. Possessive, because no shorter match is of use.
 _int_tokens = re.compile(rb"(?:[\x00-\x7f]{0,%d}+\x81)*+" % LONGEST_PREFIX).match
+
+# Those of exactly two digits, which most numbers of most lists have. Reading them together takes a
+# third of the time, from so many on; of others so many are read before these are looked for again.
+_two_digit_tokens = re.compile(rb"(?:[\x00-\x7f]{2}\x81)*+").match
+_WORTH = 24
+_MOST_OTHERS = 256
 
 # FLOAT tokens: 0x84 and eight bytes.
 _floats = struct.Struct(">xd").iter_unpack
@@ -54,12 +64,33 @@ def int_run(buffer: bytes, position: int, most: int) -> tuple[list[int], int]:
     Returns:
         The numbers, and the position behind the last of them.
     """
+    run = _two_digit_tokens(buffer, position, position + 3 * most)
+    if run is not None and run.end() - position >= 3 * _WORTH:
+        return _two_digit_run(buffer, position, run.end()), run.end()
+    most = min(most, _MOST_OTHERS)
     run = _int_tokens(buffer, position, position + most * (LONGEST_PREFIX + 1))
     if run is None:  # cannot be: the pattern also matches nothing
         return [], position
     # 0x81 is no digit, so it splits the run into the digits of each token.
     *tokens, rest = run.group().split(b"\x81", most)
     return list(map(number_of, tokens)), run.end() - len(rest)
+
+
+def _two_digit_run(buffer: bytes, position: int, end: int) -> list[int]:
+    """Returns the numbers of INT tokens of two digits each."""
+    digits = bytearray(2 * (end - position) // 3)
+    digits[0::2] = buffer[position:end:3]
+    digits[1::2] = buffer[position + 1 : end : 3]
+    numbers = array("H", digits)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return list(itemgetter(*numbers)(_by_two_bytes()))
+
+
+@functools.cache
+def _by_two_bytes() -> tuple[int, ...]:
+    # Of two digits, each in a byte of its own, the lower one first.
+    return tuple(two & 0x7F | two >> 8 << 7 for two in range(128 * 256))
 
 
 def float_run(buffer: bytes, position: int, most: int) -> tuple[list[float], int]:

@@ -89,3 +89,20 @@ def test_a_list_with_runs_is_read_as_without(parts: list[list[object]], offset: 
     first = decoder.next()
     decoder.feed(data[offset:])
     assert [tree, 1, tree] in (first, decoder.next())
+
+
+@pytest.mark.parametrize("length", [23, 24, 255, 256, 257, 5000])
+def test_numbers_of_two_digits_are_read_together(length: int) -> None:
+    for items in (
+        [128 + n % 16256 for n in range(length)],
+        [n % 200 for n in range(length)],
+        [0] * 3 + [16383] * length + [5, 16384],
+    ):
+        data = b"".join(encode(item) for item in items) + b"\x84"
+        found: list[int] = []
+        at = 0
+        while len(found) < len(items):
+            run, at = int_run(data, at, len(items) - len(found))
+            assert run
+            found += run
+        assert (found, data[at:]) == (items, b"\x84")
