@@ -99,7 +99,7 @@ def test_short_messages_pass_a_large_one() -> None:
             large = ref.callRemote("echo", LARGE * 8)
             large.addCallback(lambda value: ended.append("large") or value)
             for _ in range(3):
-                # As above: a task that waits runs a turn later than a callback.
+                # By a callback, too: a task that waits runs a turn of the loop later.
                 short = ref.callRemote("echo", "short")
                 assert await short.addCallback(lambda _: ended.append("short")) is None
             assert await large == LARGE * 8
