@@ -269,8 +269,9 @@ def read_items(
     while count:
         count -= 1
         if pairs:
+            # Slices are compared, because startswith() takes twice as long.
             if (
-                buffer.startswith(_KEY, at)
+                buffer[at : at + 13] == _KEY
                 and buffer[at + 14] == STRING
                 and (size := buffer[at + 13]) < 128
             ):
@@ -282,29 +283,44 @@ def read_items(
             else:
                 raise NotPlain
         first = buffer[at]
-        if first == 2 and buffer.startswith(TEXT, at):
-            size, kind = buffer[at + 11], buffer[at + 12]
-            if size >= 0x80:
-                raise NotPlain  # no prefix at all
-            start = at + 13
-            if size >= 0x80:
-                raise NotPlain
-            if kind < 0x80:
-                size |= kind << 7
-                kind = buffer[start]
-                start += 1
-            if kind == STRING and size < _SMALL:
-                at = start + size
-                if at > end:
-                    raise IndexError
-                append(buffer[start:at].decode())
-            elif kind == VOCAB and size in _words:
-                at = start
-                append(_words[size].decode())
-            else:
-                raise NotPlain
-            continue
         start = at + 2
+        if first < 3 and buffer[at + 1] == LIST:
+            # Text, a bool or None, or a list or dict of one or nothing.
+            head = buffer[at : at + 11]
+            if head == TEXT:
+                size, kind = buffer[at + 11], buffer[at + 12]
+                start = at + 13
+                if size >= 0x80:
+                    raise NotPlain  # no prefix at all
+                if kind < 0x80:
+                    size |= kind << 7
+                    kind = buffer[start]
+                    start += 1
+                if kind == STRING and size < _SMALL:
+                    at = start + size
+                    if at > end:
+                        raise IndexError
+                    append(buffer[start:at].decode())
+                elif kind == VOCAB and size in _words:
+                    at = start
+                    append(_words[size].decode())
+                else:
+                    raise NotPlain
+            elif first == 1 and buffer[start] == _NONE and buffer[at + 3] == VOCAB:
+                append(None)
+                at += 4
+            elif head == _BOOLEAN:
+                if buffer.startswith(_TRUE, at):
+                    append(True)
+                    at += len(_TRUE)
+                elif buffer.startswith(_FALSE, at):
+                    append(False)
+                    at += len(_FALSE)
+                else:
+                    raise NotPlain
+            else:
+                at = _read_container(buffer, start, first, append, keys, depth)
+            continue
         if first < 0x80:
             kind = buffer[at + 1]
             shift = 7
@@ -357,16 +373,9 @@ def read_items(
 def _read_container(buffer: bytes, at: int, size: int, append: Any, keys: int, depth: int) -> int:
     """Reads what follows the head of a list of so many items; returns where it ends."""
     tag = buffer[at]
-    if buffer[at + 1] != VOCAB or not depth:
-        for value, whole in ((True, _TRUE), (False, _FALSE)):
-            if size == 2 and buffer.startswith(whole[2:], at):
-                append(value)
-                return at + len(whole) - 2
+    if buffer[at + 1] != VOCAB or not depth or not size:
         raise NotPlain
     at += 2
-    if tag == _NONE and size == 1:
-        append(None)
-        return at
     items: list[Any] = []
     if tag == _LIST:
         append(items)
