@@ -125,7 +125,11 @@ class _Bar:
     JupyterLab shows fifty outputs of a cell and hides the rest: not each transfer may be one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, transfer: _Transfer) -> None:
+        # First of all: the button may be pressed, in another thread, as soon as there is one.
+        self.transfer: _Transfer | None = transfer
+        # When its transfer was through, while it may show another.
+        self.free_since: float | None = None
         ipywidgets = _widgets()
         layout = ipywidgets.Layout
         # The figures change all the time, and nothing moves for it: they stand at the end, and
@@ -148,9 +152,6 @@ class _Bar:
         )
         self._display = f"pbnb-{uuid.uuid4().hex}"
         self.is_seen = self._is_displayed = False
-        self.transfer: _Transfer | None = None
-        # When its transfer was through, while it may show another.
-        self.free_since: float | None = 0.0
 
     def show(self, row: TransferRow, text: str) -> None:
         """Shows how far its transfer is."""
@@ -265,7 +266,7 @@ class _Bars:
             bar = next((bar for bar in free if bar.is_seen), None)
             if bar is None and now - transfer.began < _PATIENCE:
                 return
-            bar = bar or next(iter(free), None) or _Bar()
+            bar = bar or next(iter(free), None) or _Bar(transfer)
             if bar not in self._bars:
                 self._bars.append(bar)
             bar.transfer, bar.free_since = transfer, None
