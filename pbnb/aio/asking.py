@@ -76,20 +76,7 @@ class Asking:
         except Exception as error:
             return _not_sent(error)
         assert pending is not None
-        waiter = _Answer()
-        waiter.asking, waiter.pending = self, pending
-        # What await_answer does, without the frame.
-        pending.waiter = waiter
-        pending.since = connection.clock()
-        if connection.here.other is not None:
-            connection.here.called(pending.request_id)
-        self.calls_sent += 1
-        if seconds != math.inf:
-            self.deadlines.add(pending, seconds, connection.loop)
-        if not connection.liveness.watching:
-            connection.liveness.watch()
-        connection.writing.soon()
-        return waiter
+        return self.await_answer(pending, seconds)
 
     def call_cache(
         self, cached: CachedRemotely, name: str, args: tuple[Any, ...], kw: dict[str, Any]
@@ -120,20 +107,22 @@ class Asking:
         except Exception as error:
             return _not_sent(error)
         assert pending is not None
-        waiter = _Answer()
-        waiter.asking, waiter.pending = self, pending
-        self.await_answer(pending, waiter, seconds)
-        return waiter
+        return self.await_answer(pending, seconds)
 
-    def await_answer(self, pending: PendingCall, waiter: Deferred[Any], seconds: float) -> None:
-        """Sees to it that a call which was just sent ends.
+    def await_answer(
+        self, pending: PendingCall, seconds: float, waiter: Deferred[Any] | None = None
+    ) -> Deferred[Any]:
+        """Sees to it that a call which was just sent ends; returns what gets its answer.
 
         Args:
             pending: The call.
-            waiter: Gets its answer.
             seconds: How long it may take.
+            waiter: Gets its answer, where something waits for it already.
         """
         connection = self._connection
+        if waiter is None:
+            waiter = answer = _Answer()
+            answer.asking, answer.pending = self, pending
         pending.waiter = waiter
         pending.since = connection.clock()
         if connection.here.other is not None:
@@ -144,6 +133,7 @@ class Asking:
         if not connection.liveness.watching:
             connection.liveness.watch()
         connection.writing.soon()
+        return waiter
 
     def call_only(
         self, ref: RemoteReference, name: str, args: tuple[Any, ...], kw: dict[str, Any]

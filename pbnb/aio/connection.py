@@ -627,7 +627,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
 
     def await_answer(self, pending: PendingCall, waiter: Deferred[Any], seconds: float) -> None:
         """Sees to it that a call which was just sent ends."""
-        self.asking.await_answer(pending, waiter, seconds)
+        self.asking.await_answer(pending, seconds, waiter)
 
     def cancel_at_peer(self, call: PendingCall) -> None:
         """Tells the peer that nobody waits for a call any more."""

@@ -34,6 +34,7 @@ from ..wire.banana import (
     SMALL_INTS,
     STRING,
     VOCAB,
+    write_int,
     write_token,
 )
 from ..wire.runs import LONGEST_PREFIX, float_run, int_run
@@ -182,8 +183,6 @@ def write_atom(value: object, most_bits: int) -> bytes | None:
             return (_TEXTS[size] if size < 128 else TEXT + write_token(size, STRING)) + data  # type: ignore[no-any-return]
         return TEXT + PB_TOKENS[data]
     if kind is int:
-        if 0 <= value < _SMALL:  # type: ignore[operator]
-            return SMALL_INTS[value]  # type: ignore[index]
         return _number(value, most_bits)  # type: ignore[arg-type]
     return _NOTHING if value is None else None
 
@@ -198,9 +197,7 @@ def _key(key: object, most_bits: int) -> bytes:
 def _number(value: int, most_bits: int) -> bytes:
     if value.bit_length() > most_bits:
         raise NotPlain
-    if value >= 0:
-        return write_token(value, INT if value < 2**31 else LONGINT)
-    return write_token(-value, NEG if value >= -(2**31) else LONGNEG)
+    return write_int(value)
 
 
 def _run(items: list[Any] | tuple[Any, ...]) -> bytes | None:

@@ -273,7 +273,8 @@ class Broker:
         luid = ref.luid
         if self._plain:
             request_id = self._last_request + 1
-            frames = self.wire.call(b"message", request_id, luid, name, wants_answer, args, kw)
+            message = [b"message", request_id, luid, name, int(wants_answer), args, kw]
+            frames = self.wire.call(message)
             if frames is not None:
                 self.out += frames
                 self._last_request = request_id

@@ -17,17 +17,15 @@ from ..errors import BananaError, RemoteProtocolError
 from ..jelly.inline import TEXT, NotPlain, read_items, write_atom, write_items
 from ..limits import Limits
 from ..wire.banana import (
-    INT,
     LIST,
-    LONGINT,
     NEED_DATA,
     PB_TOKENS,
     PB_WORDS,
-    SMALL_INTS,
     NeedData,
     Tree,
     decode,
     encode,
+    write_int,
     write_token,
 )
 from ..wire.dialect import BananaDialect, Dialect
@@ -41,7 +39,7 @@ _DEEPEST = 64
 # Longer than this is not what stands between the number of a call and its arguments.
 _LONGEST_HEAD = 256
 
-_CALLS = {each: write_token(7, LIST) + PB_TOKENS[each] for each in (b"message", b"cachemessage")}
+_CALL = write_token(7, LIST) + PB_TOKENS[b"message"]
 _ANSWER = write_token(3, LIST) + PB_TOKENS[b"answer"]
 _REMOTE = write_token(2, LIST) + PB_TOKENS[b"remote"]
 _DECREF = write_token(2, LIST) + PB_TOKENS[b"decref"]
@@ -55,7 +53,7 @@ _ARGUMENTS = tuple(write_token(n, LIST) + _TUPLE for n in range(128))
 # What is taken for the word in front of the arguments may stand in a string: see _read_head.
 _NUMBER = rb"([\x00-\x7f]{1,5})\x81"
 _call = re.compile(
-    re.escape(_CALLS[b"message"])
+    re.escape(_CALL)
     + _NUMBER
     + rb"(?:%b)?" % _NUMBER
     + rb"(.{2,%d}?)([\x01-\x7f])\x80" % _LONGEST_HEAD
@@ -72,8 +70,6 @@ _answer = re.compile(
     + rb")?"
 ).match
 _decref = re.compile(re.escape(_DECREF) + _NUMBER).match
-
-_SMALL = 128 * 128
 
 # Where the values of a message stand.
 _VALUES = {b"message": (7, 5), b"cachemessage": (7, 5), b"answer": (3, 2), b"error": (3, 2)}
@@ -120,17 +116,9 @@ class PBDialect(BananaDialect):
             tree = [each.tree if type(each) is Expression else each for each in tree]
         return super().encode(tree)
 
-    def call(
-        self,
-        command: bytes,
-        request_id: int,
-        luid: int | bytes,
-        name: str,
-        wants_answer: bool,
-        args: tuple[Any, ...],
-        kw: dict[str, Any],
-    ) -> list[Any] | None:
+    def call(self, message: list[Any]) -> list[Any] | None:
         """Returns a call, to be written; None where it holds more than plain values."""
+        _, request_id, luid, name, wants_answer, args, kw = message
         count = len(args) + 1
         if count > 127 or not self._most_written:
             return None
@@ -142,16 +130,15 @@ class PBDialect(BananaDialect):
                 values = write_items(args, self._most_bits)
             keywords = b"".join(write_items((kw,), self._most_bits)) if kw else _NO_KEYWORDS
             if type(luid) is int:
-                head = _number(luid) + _head(None, name, wants_answer)
+                head = write_int(luid) + _head(None, name, wants_answer)
             else:
                 head = _head(luid, name, wants_answer)
         except (NotPlain, UnicodeEncodeError):
             return None
-        number = SMALL_INTS[request_id] if request_id < _SMALL else _number(request_id)
         values.append(keywords)
         # Joined once: a large value is copied no more than that.
-        message = b"".join((_CALLS[command], number, head, _ARGUMENTS[count], *values))
-        return [message] if len(message) <= self._most_written else None
+        said = b"".join((_CALL, write_int(request_id), head, _ARGUMENTS[count], *values))
+        return [said] if len(said) <= self._most_written else None
 
     def answer(self, request_id: Any, value: object) -> list[Any] | None:
         """Returns an answer, to be written; None where it holds more than plain values."""
@@ -162,9 +149,8 @@ class PBDialect(BananaDialect):
             values = write_items((value,), self._most_bits) if atom is None else (atom,)
         except (NotPlain, UnicodeEncodeError):
             return None
-        number = SMALL_INTS[request_id] if request_id < _SMALL else _number(request_id)
-        message = b"".join((_ANSWER, number, *values))
-        return [message] if len(message) <= self._most_written else None
+        said = b"".join((_ANSWER, write_int(request_id), *values))
+        return [said] if len(said) <= self._most_written else None
 
     # Reading
 
@@ -249,15 +235,10 @@ class PBDialect(BananaDialect):
         return message
 
 
-def _number(number: int) -> bytes:
-    """Returns the token of a number of the machine's own."""
-    return write_token(number, INT if number < 2**31 else LONGINT)
-
-
 def _short_message(message: list[Any]) -> bytes | None:
     """Returns what lends or gives back one reference; None for every other message."""
     if len(message) == 2 and message[0] == b"decref":
-        return _DECREF + _number(message[1])
+        return _DECREF + write_int(message[1])
     if len(message) == 3 and message[0] == b"answer" and type(message[2]) is Expression:
         request_id, tree = message[1], message[2].tree
         if type(tree) is list and len(tree) == 2 and tree[0] == b"remote":
@@ -265,7 +246,7 @@ def _short_message(message: list[Any]) -> bytes | None:
             if type(request_id) is not int or type(luid) is not int:
                 return None  # an object's jellyFor may have said that
             if 0 <= request_id < 2**35 and 0 < luid < 2**35:
-                return b"".join((_ANSWER, _number(request_id), _REMOTE, _number(luid)))
+                return b"".join((_ANSWER, write_int(request_id), _REMOTE, write_int(luid)))
     return None
 
 

@@ -72,6 +72,7 @@ __all__ = [
     "Tree",
     "decode",
     "encode",
+    "write_int",
     "write_token",
 ]
 
@@ -135,6 +136,21 @@ class _IntTokens(dict[int, bytes]):
 
 #: The tokens of integers below 128 * 128, by their value.
 SMALL_INTS: Final = _IntTokens()
+
+
+def write_int(number: int) -> bytes:
+    """Returns the token of an integer, however large it is.
+
+    Args:
+        number: The integer.
+    """
+    if 0 <= number < 128 * 128:
+        return SMALL_INTS[number]
+    if number >= 0:
+        return write_token(number, INT if number < 2**31 else LONGINT)
+    return write_token(-number, NEG if number >= -(2**31) else LONGNEG)
+
+
 _SHORT_LISTS = tuple(write_token(n, LIST) for n in range(128))
 _SHORT_STRINGS = tuple(write_token(n, STRING) for n in range(128))
 _pack_float = struct.Struct(">Bd").pack
@@ -241,9 +257,7 @@ def _int_token(number: int, limits: Limits) -> bytes:
             f"an integer of {number.bit_length()} bits: the limit prefix_bytes is "
             f"{limits.prefix_bytes}, of 7 bits each"
         )
-    if number >= 0:
-        return write_token(number, INT if number < 2**31 else LONGINT)
-    return write_token(-number, NEG if number >= -(2**31) else LONGNEG)
+    return write_int(number)
 
 
 def _string_token(length: int, limits: Limits) -> bytes:

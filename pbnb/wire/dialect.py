@@ -45,17 +45,12 @@ class Dialect(Protocol):
     def carries_memory(self) -> bool:
         """Whether memory may stand in an expression, to travel beside it."""
 
-    def call(
-        self,
-        command: bytes,
-        request_id: int,
-        luid: int | bytes,
-        name: str,
-        wants_answer: bool,
-        args: tuple[Any, ...],
-        kw: dict[str, Any],
-    ) -> list[Any] | None:
+    def call(self, message: list[Any]) -> list[Any] | None:
         """Returns a call, to be written in this order; None where a value is not plain.
+
+        Args:
+            message: ``[b"message", request, luid, name, wants answer, args, keywords]``, the name
+                as text and the arguments and keywords as they are.
 
         Raises:
             BananaError: It goes over a limit.
@@ -171,16 +166,7 @@ class BananaDialect(Decoder):
         """The name by which the dialect is offered and chosen."""
         return self._name
 
-    def call(
-        self,
-        command: bytes,
-        request_id: int,
-        luid: int | bytes,
-        name: str,
-        wants_answer: bool,
-        args: tuple[Any, ...],
-        kw: dict[str, Any],
-    ) -> list[Any] | None:
+    def call(self, message: list[Any]) -> list[Any] | None:
         """Returns None: a tree holds no plain values."""
         return None
 

@@ -333,21 +333,14 @@ class FrameDialect:
 
     # Writing
 
-    def call(
-        self,
-        command: bytes,
-        request_id: int,
-        luid: int | bytes,
-        name: str,
-        wants_answer: bool,
-        args: tuple[Any, ...],
-        kw: dict[str, Any],
-    ) -> list[Any] | None:
+    def call(self, message: list[Any]) -> list[Any] | None:
         """Returns a call, or what may be sent of it now; None where a value is not plain.
 
         Raises:
             BananaError: It goes over a limit.
         """
+        args: tuple[Any, ...] = message[5]
+        kw: dict[str, Any] = message[6]
         plain: Sequence[Any] | None = args
         for value in args:
             kind = type(value)
@@ -359,7 +352,7 @@ class FrameDialect:
                 break
         if plain is None or (kw and not is_plain(kw, self._sending.depth)):
             return None
-        message = [command, request_id, luid, name, int(wants_answer), plain, kw]
+        message[5] = plain
         try:
             body = self._encoder.encode(message)
         except OverflowError:
@@ -370,9 +363,8 @@ class FrameDialect:
             raise
         if len(body) <= self._short and self._ordered is None and not self._met:
             return [_head(len(body), MESSAGE, 0) + body]
-        # What changes a live copy is applied in the order in which it was said, and of a call
-        # without an answer nobody learns when its reference can be let go.
-        return self._framed(message, body, not wants_answer or command == b"cachemessage")
+        # Of a call without an answer nobody learns when its reference can be let go.
+        return self._framed(message, body, ordered=not message[4])
 
     def answer(self, request_id: Any, value: object) -> list[Any] | None:
         """Returns an answer, or what may be sent of it now; None where the value is not plain.

@@ -115,7 +115,6 @@ def test_messages_of_widgets_stay_there(session: Session) -> None:
     assert sent.messages == []
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="processes have no parents there")
 def test_it_does_not_outlive_a_parent_that_is_gone_already() -> None:
     code = "from pbnb.notebook.companion import die_with; die_with(1); print('lives')"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)

@@ -33,7 +33,7 @@ def joined(buffers: list[Buffer]) -> bytes:
 def sent(dialect: Dialect) -> bytes:
     """Returns a call as a dialect writes it: in one pass, or jellied first."""
     args, kw = ARGUMENTS, {"key": "word"}
-    frames = dialect.call(b"message", 1, b"root", "echo", True, args, kw)
+    frames = dialect.call([b"message", 1, b"root", "echo", True, args, kw])
     if frames is None:
         parts = [Expression(jelly(args)), Expression(jelly(kw))]
         frames = dialect.encode([b"message", 1, b"root", b"echo", 1, *parts])
@@ -157,7 +157,7 @@ def test_a_plain_call_is_written_and_read_as_ever(
     args, kw = tuple(items), {"key": word}
     dialect = dialect_named(b"pb")
     tree = [b"message", request, luid, name.encode(), int(wants), jelly(args), jelly(kw)]
-    frames = dialect.call(b"message", request, luid, name, wants, args, kw)
+    frames = dialect.call([b"message", request, luid, name, wants, args, kw])
     assert frames is None or joined(frames) == encode(tree)
     dialect.feed(encode(tree) + b"\x02\x80\x13\x87\x06\x81")
     command, number, to, called, wanted, values, keywords = dialect.next()  # type: ignore[misc]

@@ -16,7 +16,7 @@ def joined(buffers: list[Buffer]) -> bytes:
 
 def test_trees_are_all_that_it_writes() -> None:
     dialect = BananaDialect(b"pb", PB_WORDS, Limits())
-    assert dialect.call(b"message", 1, b"root", "echo", True, (), {}) is None
+    assert dialect.call([b"message", 1, b"root", "echo", True, (), {}]) is None
     assert dialect.answer(1, 2) is None
     assert joined(dialect.encode([b"answer", 1, 2])) == b"\x03\x80\x1b\x87\x01\x81\x02\x81"
     assert (dialect.pieces(), dialect.transfers(), dialect.drop((b"message", 1))) == ([], [], None)

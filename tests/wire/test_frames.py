@@ -213,7 +213,7 @@ def test_what_cannot_be_sent_changes_nothing() -> None:
         assert not sender.sending
     assert read(out_of(sender, [b"answer", 1, "next"])) == [[b"answer", 1, "next"]]
     assert sender.answer(1, 2**64) is None
-    assert sender.call(b"message", 1, b"root", "echo", True, (2**64,), {}) is None
+    assert sender.call([b"message", 1, b"root", "echo", True, (2**64,), {}]) is None
 
 
 def test_a_dropped_stream_leaves_nothing() -> None:
@@ -389,7 +389,7 @@ def test_what_fails_half_way_leaves_nothing_behind() -> None:
             sender.encode([b"answer", 1, Expression([b"x", blob, wrong])])
         assert out_of(sender, [b"answer", 2, None]) == out_of(dialect(), [b"answer", 2, None])
     with pytest.raises(UnicodeEncodeError):
-        sender.call(b"message", 1, 1, "f", True, (bytes(300_000), "\ud800"), {})
+        sender.call([b"message", 1, 1, "f", True, (bytes(300_000), "\ud800"), {}])
     call = (b"message", 1, 1, "f", True, ("next",), {})
     assert sender.call(*call) == dialect().call(*call)
 
