@@ -390,8 +390,8 @@ def test_what_fails_half_way_leaves_nothing_behind() -> None:
         assert out_of(sender, [b"answer", 2, None]) == out_of(dialect(), [b"answer", 2, None])
     with pytest.raises(UnicodeEncodeError):
         sender.call([b"message", 1, 1, "f", True, (bytes(300_000), "\ud800"), {}])
-    call = (b"message", 1, 1, "f", True, ("next",), {})
-    assert sender.call(*call) == dialect().call(*call)
+    call = [b"message", 1, 1, "f", True, ("next",), {}]
+    assert sender.call(call) and sender.call(call) == dialect().call(call)
 
 
 class Ends:
