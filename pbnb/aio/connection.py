@@ -121,6 +121,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         releasing: Whether references were let go of which the peer is still to be told.
         advice: What a user who calls through a dead reference is told besides.
         call: Sends a call and returns a Deferred of its answer: `Asking.call`.
+        gone: Notes that a reference of the peer's is gone: `Refs.gone`.
         clock: The clock of the loop.
     """
 
@@ -148,6 +149,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         "clock",
         "error",
         "flow",
+        "gone",
         "here",
         "limits",
         "liveness",
@@ -203,6 +205,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.releasing = False
         self.asking = Asking(self, limits.call_seconds)
         self.call = self.asking.call
+        self.gone = self.machine.refs.gone
         self.clock = time.monotonic
         self.answering = Answering(self)
         self.turns = Turns(self.answering, allowed)
@@ -501,9 +504,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
             self.log = CallLog(self.loop.time)
         return self.log
 
-    def give_back(self, ref: RemoteReference) -> None:
-        """Lets go of a reference that is still held here: calls through it will fail."""
-        self._do(self.machine.refs.give_back, ref)
+    def give_back(self, luid: int) -> None:
+        """Gives an object of the peer's back, as `Refs.give_back` does."""
+        self._do(self.machine.refs.give_back, luid)
 
     def running(self) -> Iterator[tuple[asyncio.Future[Any], CallReceived, float]]:
         """Yields what runs for the peer: its task, the call, and since when."""

@@ -316,9 +316,8 @@ class PBMagics(Magics):
     def _all_connections(self) -> list[Connection]:
         """Returns the connections that the magics know, and those of the notebook's variables."""
         served = (each for serving in self.servings.open() for each in serving.server.connections)
-        held = (
-            each for each in list(self.ipython.user_ns.values()) if type(each) is RemoteReference
-        )
+        values = list(self.ipython.user_ns.values())
+        held = (each for each in values if isinstance(each, RemoteReference))
         brokers = (each.broker for each in held if isinstance(each.broker, Connection))
         kept = (each.connection for each in self._kept())
         found = dict.fromkeys([*served, *self.connections, *brokers, *kept])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable
 from itertools import islice
 from typing import Any, Protocol
 from weakref import WeakKeyDictionary
@@ -108,7 +108,7 @@ class Panel:
         self._log: dict[str, Row] = {}
         self._log_read: WeakKeyDictionary[Connection, int] = WeakKeyDictionary()
         self._due = 0.0
-        self._names: dict[int, str] = {}
+        self._names: dict[Hashable, str] = {}
         self._named = 0.0
         self._tasks: set[asyncio.Future[Any]] = set()
 
@@ -358,11 +358,11 @@ class Panel:
                 + [lent.count, peer.address, since]
             )
         totals["lent"] += refs.lent_count + len(refs.named.keys() - {ABOUT_NAME})
-        borrowed = refs.borrowed_since()
-        for ref, count, since in islice(borrowed, self._room("borrowed", tables["borrowed"])):
-            held = names.get(id(ref), "")
+        borrowed = refs.borrowed()
+        for luid, known in islice(borrowed, self._room("borrowed", tables["borrowed"])):
+            held = names.get((id(connection), luid), "")
             tables["borrowed"].append(
-                [f"{key} {ref.luid!r}", ref.luid, peer.address, held, count, since]
+                [f"{key} {luid!r}", luid, peer.address, held, known.count, known.since]
             )
         totals["borrowed"] += refs.borrowed_count
         for copy in cache_rows(refs):
@@ -417,14 +417,12 @@ class Panel:
 
     def _release(self, key: str) -> str:
         connection = self._connection(key)
-        refs: Sequence[RemoteReference] = []
         if connection is not None:
             number = f"c{self._number(connection)}"
-            borrowed = connection.machine.refs.borrowed()
-            refs = [ref for ref, _ in borrowed if f"{number} {ref.luid!r}" == key]
-        if not refs:
-            return "this reference is held no longer"
-        return release(refs[0], self._holders)
+            for luid, _ in connection.machine.refs.borrowed():
+                if f"{number} {luid!r}" == key:
+                    return release(RemoteReference(connection, luid), self._holders)
+        return "this reference is held no longer"
 
     def _cancel(self, key: str) -> str:
         connection = self._connection(key)

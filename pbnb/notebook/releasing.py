@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Hashable, Mapping, MutableMapping
 from typing import Any
 
 from ..aio.connection import Connection
@@ -29,8 +29,8 @@ class Holders:
         """Returns where an object is held: variables, then results such as ``Out[3]``.
 
         Args:
-            obj: Any object; it is only compared by its identity. A `Keeper` stands for the
-                references that it keeps.
+            obj: Any object. A reference stands for those that equal it, and a `Keeper` for
+                the references that it keeps; anything else is itself alone.
         """
         variables = [
             name
@@ -39,14 +39,19 @@ class Holders:
         ]
         return [*variables, *(f"Out[{n}]" for n, value in self._out().items() if _is(value, obj))]
 
-    def names(self) -> dict[int, str]:
-        """Returns where everything in the variables and results is held, by its identity."""
-        found: dict[int, list[str]] = {}
+    def names(self) -> dict[Hashable, str]:
+        """Returns where everything in the variables and results is held.
+
+        Returns:
+            Names, by the identity of what they hold; for a reference that of its connection, and
+            the luid.
+        """
+        found: dict[Hashable, list[str]] = {}
         for name, value in list(self._namespace.items()):
             if not name.startswith("_"):
-                found.setdefault(id(_present(value)), []).append(name)
+                found.setdefault(_key(value), []).append(name)
         for number, value in self._out().items():
-            found.setdefault(id(_present(value)), []).append(f"Out[{number}]")
+            found.setdefault(_key(value), []).append(f"Out[{number}]")
         return {key: ", ".join(names[:5])[:120] for key, names in found.items()}
 
     def forget(self, obj: object) -> list[str]:
@@ -97,7 +102,7 @@ def release(ref: RemoteReference, holders: Holders) -> str:
         return f"{ref!r} was lent by no call: end its connection to let go of it"
     names = holders.forget(ref)
     if isinstance(connection, Connection):
-        connection.give_back(ref)
+        connection.give_back(ref.luid)
     return f"released {ref!r}" + _held_by(names)
 
 
@@ -105,12 +110,14 @@ def _keeper_of(ref: RemoteReference) -> Keeper | None:
     if isinstance(ref.broker, Keeper):
         return ref.broker
     keeper = keeper_of(ref.broker) if isinstance(ref.broker, Connection) else None
-    return keeper if keeper is not None and keeper.current is ref else None
+    return keeper if keeper is not None and keeper.current == ref else None
 
 
-def _present(value: object) -> object:
-    # In the tables of a connection stands the reference that came by it.
-    return value.broker.current or value if isinstance(value, KeptReference) else value
+def _key(value: object) -> Hashable:
+    if isinstance(value, KeptReference):
+        # In the tables of a connection stands what came by it.
+        value = value.broker.current or value
+    return (id(value.broker), value.luid) if isinstance(value, RemoteReference) else id(value)
 
 
 def _held_by(names: list[str]) -> str:
@@ -119,7 +126,11 @@ def _held_by(names: list[str]) -> str:
 
 def _is(value: object, obj: object) -> bool:
     # All references that are kept by one keeper are the same to a user.
-    return value is obj or (isinstance(value, KeptReference) and value.broker is obj)
+    if isinstance(value, KeptReference):
+        return value is obj or value.broker is obj
+    if isinstance(obj, RemoteReference):
+        return isinstance(value, RemoteReference) and value == obj
+    return value is obj
 
 
 def found_in(namespace: Mapping[str, Any], name: str) -> object:

@@ -104,7 +104,8 @@ class Everything:
     def connections(self) -> Iterable[Connection]:
         """Returns the connections of what is served, and those to others."""
         both = [each for server in self.servers() for each in server.connections]
-        held = [each for each in list(self._namespace.values()) if type(each) is RemoteReference]
+        values = list(self._namespace.values())
+        held = [each for each in values if isinstance(each, RemoteReference)]
         brokers = [each.broker for each in held if isinstance(each.broker, Connection)]
         kept = [each.connection for each in self.keepers() if each.connection is not None]
         return dict.fromkeys([*both, *self._connections(), *brokers, *kept])

@@ -259,8 +259,8 @@ def borrowed_rows(refs: Refs) -> Iterator[BorrowedRow]:
     Args:
         refs: The tables of a connection.
     """
-    for ref, count, since in refs.borrowed_since():
-        yield BorrowedRow(luid_of(ref.luid), count, since)
+    for luid, known in refs.borrowed():
+        yield BorrowedRow(luid_of(luid), known.count, known.since)
 
 
 def cache_rows(refs: Refs) -> Iterator[CacheRow]:

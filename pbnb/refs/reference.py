@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Protocol
 from ..cards import card
 from ..errors import LocalProtocolError
 
-__all__ = ["Peer", "RemoteMethod", "RemoteReference"]
+__all__ = ["BorrowedReference", "Peer", "RemoteMethod", "RemoteReference"]
 
 
 class Peer(Protocol):
@@ -34,6 +34,9 @@ class Peer(Protocol):
 
     def unwatch(self, ref: RemoteReference, callback: Callable[[RemoteReference], object]) -> None:
         """Takes a `watch` back."""
+
+    def gone(self, luid: int) -> None:
+        """Notes that a reference is gone which the peer has counted; called in any thread."""
 
 
 class RemoteReference:
@@ -191,6 +194,25 @@ class RemoteReference:
         state = "ended" if getattr(self.broker, "lost", False) else ""
         where = getattr(self.broker, "peer", "a peer")
         return card("RemoteReference", luid=name, at=where, connection=state)
+
+
+class BorrowedReference(RemoteReference):
+    """A reference that came from the peer, which counts it and is told when it is gone."""
+
+    # A weak reference with a callback would do without a finalizer, and takes as much memory
+    # again as the reference.
+    __slots__ = ()
+
+    luid: int
+
+    def __del__(self) -> None:
+        self.broker.gone(self.luid)
+
+    def __copy__(self) -> BorrowedReference:
+        return self  # the peer has counted one
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> BorrowedReference:
+        return self  # nor is the connection copied
 
 
 class _Deadlined(RemoteReference):

@@ -13,8 +13,8 @@ changes a table, when the whole message is encoded.
 from __future__ import annotations
 
 import math
-import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..errors import Error, InsecureJelly, LimitExceeded, RemoteProtocolError
@@ -22,7 +22,7 @@ from ..errors import Error, InsecureJelly, LimitExceeded, RemoteProtocolError
 if TYPE_CHECKING:
     from ..flavors import Cacheable, RemoteCache, Serializable
 from .caches import Alias, CachedRemotely, Caches
-from .reference import Peer, RemoteReference
+from .reference import BorrowedReference, Peer, RemoteReference
 
 __all__ = ["Borrowed", "Lent", "Loan", "Refs"]
 
@@ -57,20 +57,16 @@ class Lent:
         return f"<Lent {self.luid}: {type(self.obj).__name__}, count {self.count}>"
 
 
-class Borrowed(weakref.ref[RemoteReference]):
-    """One reference of the peer's that is alive here.
+@dataclass(frozen=True, slots=True)
+class Borrowed:
+    """What is known of an object of the peer's to which there are references here.
 
     Attributes:
-        key: Its key in the table: its luid, or that and the avatar it came to.
-        count: How often the peer sent it: so many decrefs are due when it is gone.
-        since: When it came, by `Refs.clock`.
+        count: How often the peer sent it and was not yet told that a reference is gone.
+        since: When it came first, by `Refs.clock`.
     """
 
-    # One more and each would take 16 bytes more.
-    __slots__ = ("count", "key", "since")
-
     count: int
-    key: int | tuple[int, int]
     since: float
 
 
@@ -80,7 +76,7 @@ class Refs:
     Args:
         peer: What the references that are borrowed will call through.
         limit: How many objects may be lent, and how many borrowed, at one time.
-        note: Called when a borrowed reference is gone, from whichever thread collected it. It
+        note: Called when something borrowed is gone, from whichever thread collected it. It
             may do no more than arrange for `released` to be read.
 
     Attributes:
@@ -94,13 +90,15 @@ class Refs:
         "_borrowed",
         "_by_key",
         "_caches",
+        "_due",
+        "_ended",
+        "_first",
+        "_given_back",
         "_gone",
         "_last_luid",
         "_lent",
         "_note",
-        "_on_gone",
         "_peer",
-        "_then",
         "clock",
         "limit",
         "named",
@@ -115,26 +113,29 @@ class Refs:
         self._last_luid = 0
         self._lent: dict[int, Lent] = {}
         self._by_key: dict[Hashable, Lent] = {}
-        self._borrowed: dict[int | tuple[int, int], Borrowed] = {}
+        self._borrowed: dict[int, Borrowed] = {}
+        # Of what was given back although it is held: how many references there still are.
+        self._given_back: dict[int, int] = {}
         # A deque would take 760 bytes when it is empty, on each of many connections.
-        self._gone: list[Borrowed | Alias] = []
-        self._on_gone = self._leave_note  # one bound method for all the weak references
+        self._gone: list[int | Alias] = []
+        self._due: list[tuple[bytes, int, int]] = []
         self._caches: Caches | None = None
-        self._then = -math.inf
+        self._ended = False
+        # What comes at one time shares this.
+        self._first = Borrowed(1, -math.inf)
 
     @property
     def caches(self) -> Caches:
         """The tables of live copies, made when they are first asked for: few connections do."""
         if self._caches is None:
-            self._caches = Caches(self._peer, self._on_gone, self._next_luid, self._now)
+            self._caches = Caches(self._peer, self.gone, self._next_luid, self._now)
         return self._caches
 
     def _now(self) -> float:
-        # References that come or go together share one number, which is 32 bytes for each.
         now = self.clock()
-        if now - self._then > TOGETHER:
-            self._then = now
-        return self._then
+        if now - self._first.since > TOGETHER:
+            self._first = Borrowed(1, now)
+        return self._first.since
 
     def _next_luid(self) -> int:
         # One count for references and live copies, as Twisted has.
@@ -212,38 +213,12 @@ class Refs:
 
     # Borrowed
 
-    def borrowed(self) -> Iterator[tuple[RemoteReference, int]]:
-        """Yields each live reference of the peer's with its count."""
-        for entry in list(self._borrowed.values()):
-            ref = entry()
-            if ref is not None:
-                yield ref, entry.count
+    def borrowed(self) -> Iterator[tuple[int, Borrowed]]:
+        """Yields the luid of each object that is borrowed, and what is known of it."""
+        return iter(list(self._borrowed.items()))
 
-    def borrowed_since(self) -> Iterator[tuple[RemoteReference, int, float]]:
-        """Yields each live reference of the peer's with its count, and when it came."""
-        for entry in list(self._borrowed.values()):
-            ref = entry()
-            if ref is not None:
-                yield ref, entry.count, entry.since
-
-    def give_back(self, ref: RemoteReference) -> bool:
-        """Gives a reference back although it is still held here: calls through it will fail.
-
-        Args:
-            ref: The reference.
-
-        Returns:
-            Whether it was borrowed; `released` says what is due for it.
-        """
-        for entry in list(self._borrowed.values()):
-            if entry() is ref:
-                del self._borrowed[entry.key]
-                self._leave_note(entry)
-                return True
-        return False
-
-    def borrow(self, luid: int, perspective: object = None) -> RemoteReference:
-        """Returns the reference for a luid that the peer has sent, and counts the sending.
+    def borrow(self, luid: int, perspective: object = None) -> BorrowedReference:
+        """Returns a reference for a luid that the peer has sent, and counts the sending.
 
         Args:
             luid: The peer's number for its object.
@@ -252,57 +227,83 @@ class Refs:
         Raises:
             LimitExceeded: The peer has lent more than `Limits.references` allow.
         """
-        key = luid if perspective is None else (luid, id(perspective))
-        entry = self._borrowed.get(key)
-        ref = None if entry is None else entry()
-        if entry is not None and ref is not None:
-            entry.count += 1
-            return ref
-        # A Twisted peer, too, lends one more than its limit where it has no root.
-        if len(self._borrowed) > self.limit and not self._forget_dead():
-            raise LimitExceeded(
-                f"the peer lent more than {self.limit} objects; Limits(references=...) on both "
-                "sides allows more"
-            )
-        # An entry whose reference is gone stays in the queue of notes with its own count: the
-        # new one replaces it here, and each pays for the sendings it has counted itself.
-        ref = RemoteReference(self._peer, luid, perspective)
-        entry = Borrowed(ref, self._on_gone)
-        entry.count, entry.key, entry.since = 1, key, self._now()
-        self._borrowed[key] = entry
-        return ref
+        known = self._borrowed.get(luid)
+        if known is not None:
+            self._borrowed[luid] = Borrowed(known.count + 1, known.since)
+        else:
+            # A Twisted peer, too, lends one more than its limit where it has no root.
+            if len(self._borrowed) > self.limit:
+                self._settle()
+                if len(self._borrowed) > self.limit:
+                    raise LimitExceeded(
+                        f"the peer lent more than {self.limit} objects; Limits(references=...) on "
+                        "both sides allows more"
+                    )
+            self._now()
+            self._borrowed[luid] = self._first
+        return BorrowedReference(self._peer, luid, perspective)
 
-    def _forget_dead(self) -> bool:
-        # Their notes, which say what is to be released, are in the queue.
-        dead = [entry for entry in self._borrowed.values() if entry() is None]
-        for entry in dead:
-            del self._borrowed[entry.key]
-        return bool(dead)
+    def give_back(self, luid: int) -> bool:
+        """Gives an object back although references are held here: calls through them will fail.
+
+        Args:
+            luid: Its number.
+
+        Returns:
+            Whether it was borrowed; `released` says what is due for it.
+        """
+        self._settle()
+        known = self._borrowed.pop(luid, None)
+        if known is None:
+            return False
+        self._given_back[luid] = self._given_back.get(luid, 0) + known.count
+        self._due.append((b"decref", luid, known.count))
+        self._note()
+        return True
+
+    def gone(self, what: Any) -> None:
+        """Notes that a reference or a copy is gone; from a finalizer, in any thread.
+
+        Args:
+            what: The luid of the reference, or the `Alias` of the copy.
+        """
+        # At any moment, too, and so appending to a list is all that is done.
+        if not self._ended:
+            self._gone.append(what)
+            self._note()
 
     def released(self) -> list[tuple[bytes, int, int]]:
         """Returns what is gone since the last time: the command, the luid, how often to send it."""
-        gone: list[tuple[bytes, int, int]] = []
-        if not self._gone:
-            return gone
+        if self._gone:
+            self._settle()
+        due = self._due
+        if due:
+            self._due = []
+        return due
+
+    def _settle(self) -> None:
+        """Takes what is noted as gone from the tables."""
         # Finalizers of other threads may go on appending meanwhile, and leave their notes again.
         noted = self._gone[:]
         del self._gone[: len(noted)]
-        for entry in noted:
-            if isinstance(entry, Alias):
-                gone.append((b"decache", entry.luid, entry.count))
+        for each in noted:
+            if isinstance(each, Alias):
+                self._due.append((b"decache", each.luid, each.count))
                 continue
-            key = entry.key
-            if self._borrowed.get(key) is entry:
-                del self._borrowed[key]
-            luid = key[0] if isinstance(key, tuple) else key
-            gone.append((b"decref", luid, entry.count))
-            entry.count = 0  # one that was given back comes once more, when it is collected
-        return gone
-
-    def _leave_note(self, entry: Any) -> None:
-        # A finalizer, in any thread and at any moment: appending to a deque is all it may do.
-        self._gone.append(entry)
-        self._note()
+            if self._given_back and (left := self._given_back.get(each, 0)):
+                # Nobody can tell which of them it is, if the object came once more. So the last
+                # ones count: an object is never given back too early.
+                if left > 1:
+                    self._given_back[each] = left - 1
+                else:
+                    del self._given_back[each]
+                continue
+            known = self._borrowed[each]
+            if known.count > 1:
+                self._borrowed[each] = Borrowed(known.count - 1, known.since)
+            else:
+                del self._borrowed[each]
+            self._due.append((b"decref", each, 1))
 
     # Both
 
@@ -315,7 +316,10 @@ class Refs:
         self._lent.clear()
         self._by_key.clear()
         self._borrowed.clear()
+        self._given_back.clear()
+        self._ended = True
         self._gone.clear()
+        self._due.clear()
         self.named.clear()
         return objects
 

@@ -20,7 +20,7 @@ def test_calls_in_both_directions_and_counts_back_to_zero() -> None:
             assert await ref.callRemote("relay", Thing(), 4) == 8
             mine = Thing()
             assert await ref.callRemote("echo", mine) is mine
-            assert await ref.callRemote("echo", thing) is thing
+            assert await ref.callRemote("echo", thing) == thing
             del thing, mine
             await until(lambda: not tables(far, ref.broker))
 

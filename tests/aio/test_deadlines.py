@@ -131,7 +131,7 @@ def test_a_deadline_lies_ahead(seconds: float) -> None:
         pass
 
     class Peer:
-        call = call_only = watch = unwatch = None
+        call = call_only = watch = unwatch = gone = None
 
     with pytest.raises(ValueError, match="above 0"):
         pb.RemoteReference(Peer(), 1).with_deadline(seconds)  # type: ignore[arg-type]

@@ -232,7 +232,7 @@ def test_avatars_that_are_sent_as_they_are_log_out_on_release_too(kind: Any) -> 
             ref = await factory.login(ALICE)
             if kind is Proxy:
                 # The same thing to the peer, though not the object that it logged in to.
-                assert await ref.callRemote("another") is ref
+                assert await ref.callRemote("another") == ref
             else:
                 assert await ref.callRemote("whoami") is None
             assert left == []
@@ -254,7 +254,7 @@ def test_logins_that_stand_for_one_thing_end_with_its_last_release() -> None:
             loop, factory = asyncio.get_running_loop(), pb.PBClientFactory()
             await loop.create_connection(factory, server.host, server.port)
             ref, again = await factory.login(ALICE), await factory.login(ALICE)
-            assert ref is again
+            assert ref == again
             del ref
             await again.callRemote("another")
             assert left == []
@@ -418,7 +418,7 @@ def test_view_methods_are_given_the_avatar_of_the_connection() -> None:
             ]
             for ref, name in zip(refs, ("alice", "bob"), strict=True):
                 group, again = await ref.callRemote("group"), await ref.callRemote("group")
-                assert group is again
+                assert group == again
                 assert await group.callRemote("who") == name
                 # The avatar is no argument that a peer could give.
                 with pytest.raises(TypeError):
@@ -441,7 +441,7 @@ def test_a_reference_remembers_the_perspective_that_it_was_received_in() -> None
             # What the avatar sends through it is seen by the avatar's user.
             (group,) = mind.heard
             assert await group.callRemote("who") == "alice"
-            assert group is await ref.callRemote("group")
+            assert group == await ref.callRemote("group")
             assert realm.users[0].kept.perspective is realm.users[0]
             await ref.broker.close()
 

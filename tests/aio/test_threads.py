@@ -491,7 +491,7 @@ def test_snapshots_and_releases_from_another_loop_while_calls_come_and_go() -> N
         ending.set()
         await calling
         thing = await ref.callRemote("thing")
-        ref.broker.give_back(thing)
+        ref.broker.give_back(thing.luid)
         with pytest.raises(pb.RemoteError):
             await thing.callRemote("twice", 1)
         ref.broker.setNameForLocal("here", Thing())

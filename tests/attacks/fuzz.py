@@ -67,6 +67,9 @@ class Nobody:
 
     call_only = watch = unwatch = call
 
+    def gone(self, luid: int) -> None:
+        """Takes no note."""
+
 
 def broker(
     guarded: bool = False,
@@ -75,8 +78,9 @@ def broker(
     dialects: tuple[str, ...] = ("pb", "none"),
     security: SecurityOptions | None = None,
 ) -> Broker:
-    return Broker(
-        Nobody(),  # type: ignore[arg-type]
+    nobody = Nobody()
+    machine = Broker(
+        nobody,  # type: ignore[arg-type]
         listening=listening,
         root=root or Desk(),
         guarded=guarded,
@@ -84,6 +88,8 @@ def broker(
         dialects=dialects,
         security=security,
     )
+    nobody.gone = machine.refs.gone  # type: ignore[method-assign]
+    return machine
 
 
 def feed(machine: Broker, data: bytes, answers: bool = False) -> None:

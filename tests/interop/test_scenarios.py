@@ -176,7 +176,7 @@ DIFFERENT: Table = {
     ("trap", "s2c"): {"reply 2": REFUSES},
     ("unicodeerror", "s2c"): {"[b'version', 6]": LIVES, "reply 1": LIVES},
     ("unsafe", "c2s"): {"call 2 unknown": CALLS_ON},
-    ("viewable", "c2s"): {"call 15 duck": CALLS_ON, "[b'decref', 5]": CALLS_ON},
+    ("viewable", "c2s"): {"call 15 duck": CALLS_ON},
     ("viewable", "s2c"): {"reply 11": KEYWORDS, "reply 14": UNIFIED},
 }
 met: Table = {}

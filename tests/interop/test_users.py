@@ -94,7 +94,7 @@ def test_views_of_a_twisted_object() -> None:
             alice, bob = await factory.login(ALICE), await factory.login(BOB)
             group, again = await alice.callRemote("group"), await alice.callRemote("group")
             other = await bob.callRemote("group")
-            assert group is again and group != other
+            assert group == again and group != other
             assert await group.callRemote("who") == "alice"
             assert await other.callRemote("both", suffix="!") == "bob!"
             home = [

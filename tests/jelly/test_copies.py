@@ -217,7 +217,7 @@ def test_state_may_be_asked_for_while_calls_are_made(
     else:
         pair.call("put", values)
         first, copy, second = seen_in(pair)[0]
-    assert first is second is copy.thing
+    assert first == second == copy.thing
     (request,) = requests
     assert sender.results.pop(request) == [lent, thing]
     del first, copy, second

@@ -122,7 +122,8 @@ async def _kept_released() -> None:
         namespace = {"a": ref, "b": ref.with_deadline(5), "_": ref, "_oh": {3: ref}, "c": 1}
         holders = Holders(namespace)
         # In the tables stands what came by the connection, and the variables hold what is kept.
-        assert holders.names()[id(ref.broker.current)] == "a, b, Out[3]"
+        present = ref.broker.current
+        assert holders.names()[id(present.broker), present.luid] == "a, b, Out[3]"
         said = release(ref, holders)
         assert said == (
             f"released <KeptReference at {server.address}>, and ended its connection, "

@@ -58,6 +58,7 @@ def test_what_is_borrowed_is_a_row_while_it_is_held() -> None:
     rows = list(snapshot.borrowed_rows(refs))
     del ref
     gc.collect()
+    pair.collect()
     assert rows and list(snapshot.borrowed_rows(refs)) == []
 
 

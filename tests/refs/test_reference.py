@@ -29,6 +29,9 @@ class FakePeer:
     def unwatch(self, ref: RemoteReference, callback: Callable[..., object]) -> None:
         self.asked.append(("unwatch", ref, callback))
 
+    def gone(self, luid: int) -> None:
+        self.asked.append(("gone", luid))
+
 
 @pytest.fixture
 def peer() -> FakePeer:

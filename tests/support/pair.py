@@ -58,6 +58,9 @@ class End:
 
     unwatch = watch
 
+    def gone(self, luid: int) -> None:
+        self.broker.refs.gone(luid)
+
     def root(self) -> RemoteReference:
         return RemoteReference(self, ROOT)
 
@@ -110,9 +113,9 @@ class End:
         """Returns the count of each object lent, by its luid."""
         return {entry.luid: entry.count for entry in self.broker.refs.lent()}
 
-    def borrowed(self) -> dict[int | bytes, int]:
-        """Returns how often each live reference was received, by its luid."""
-        return {ref.luid: count for ref, count in self.broker.refs.borrowed()}
+    def borrowed(self) -> dict[int, int]:
+        """Returns how often each object that is borrowed was received, by its luid."""
+        return {luid: known.count for luid, known in self.broker.refs.borrowed()}
 
 
 class BrokerPair:
