@@ -54,7 +54,7 @@ from .failures import FAILURE_TAG, failure_state
 from .instances import fill_instance, jelly_member
 from .security import SecurityOptions, Store, global_security
 
-__all__ = ["Jellier", "jelly"]
+__all__ = ["Jellier", "is_lent", "jelly"]
 
 
 def jelly(
@@ -296,6 +296,16 @@ def _jelly_reference(jellier: Jellier, ref: RemoteReference) -> Tree:
     if jellier.loan is None:
         raise InsecureJelly(f"{ref!r} can only be sent over its own connection")
     return [b"local", jellier.loan.home(ref)]
+
+
+def is_lent(obj: object) -> bool:
+    """Returns whether an object goes out as a reference to it, and nothing else."""
+    for base in type(obj).__mro__:
+        if base is Referenceable:
+            return True
+        if base in FLAVORS or base in BY_VALUE:
+            return False
+    return False
 
 
 def _jelly_failure(jellier: Jellier, failure: Failure) -> Tree:

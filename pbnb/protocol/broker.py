@@ -48,7 +48,7 @@ from ..flavors import (
 from ..jelly.copies import LARGEST_NUMBER
 from ..jelly.extras import ABOUT, ABOUT_NAME, EXTRA_TYPES, PeerNotAsked
 from ..jelly.failures import FAILURE_TAG, failure_state, shown_tag
-from ..jelly.jelly import Jellier
+from ..jelly.jelly import Jellier, is_lent
 from ..jelly.security import FAILURES_ALLOWED, SecurityOptions, global_security
 from ..jelly.unjelly import READERS, Unjellier, text_keys
 from ..limits import Limits
@@ -384,7 +384,8 @@ class Broker:
         """
         if self.closed or self.broken:
             return None  # nobody is left to read it, and nothing may enter a table any more
-        if self._plain:
+        lent = value if isinstance(value, Referenceable) and is_lent(value) else None
+        if self._plain and lent is None:
             try:
                 frames = self.wire.answer(request_id, value)
             except Exception:
@@ -394,7 +395,11 @@ class Broker:
                 return None
         loan = self.refs.loan()
         try:
-            tree = self._jelly(value, loan, perspective, self.peer_types)
+            tree: Tree
+            if self._plain and lent is not None:
+                tree = [b"remote", loan.lend(lent)]
+            else:
+                tree = self._jelly(value, loan, perspective, self.peer_types)
             self._send([b"answer", request_id, Expression(tree)], loan.names)
         except Exception as error:  # the state of an object comes from its owner's code
             loan.abandon(error)

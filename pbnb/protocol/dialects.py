@@ -179,7 +179,8 @@ class PBDialect(BananaDialect):
     def _read_inline(self, buffer: bytes, start: int) -> Any:
         message: list[Any]
         luid: int | bytes
-        if (call := _call(buffer, start)) is not None:
+        length = buffer[start]
+        if length == 7 and (call := _call(buffer, start)) is not None:
             number, digits, head, count, size = call.groups()
             if digits is None:
                 luid, name, wants_answer = _read_head(head, True)
@@ -207,7 +208,7 @@ class PBDialect(BananaDialect):
                 if type(keywords) is not dict:
                     raise NotPlain
             message = [b"message", number_of(number), luid, name, wants_answer, values, keywords]
-        elif (answer := _answer(buffer, start)) is not None:
+        elif length == 3 and (answer := _answer(buffer, start)) is not None:
             number, size, luid = answer.groups()
             at = answer.end()
             if luid is not None:
@@ -223,7 +224,7 @@ class PBDialect(BananaDialect):
                 at = read_items(buffer, at, 1, found, self._limits.hash_collisions)
                 value = found[0]
             message = [b"answer", number_of(number), value]
-        elif (decref := _decref(buffer, start)) is not None:
+        elif length == 2 and (decref := _decref(buffer, start)) is not None:
             message = [b"decref", number_of(decref[1])]
             at = decref.end()
         else:

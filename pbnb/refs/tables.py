@@ -45,13 +45,13 @@ class Lent:
 
     __slots__ = ("count", "key", "luid", "obj", "pins", "since")
 
-    def __init__(self, luid: int, obj: Serializable, key: Hashable) -> None:
+    def __init__(self, luid: int, obj: Serializable, key: Hashable, since: float) -> None:
         self.luid = luid
         self.obj = obj
         self.key = key
         self.count = 0
         self.pins = 0
-        self.since = 0.0
+        self.since = since
 
     def __repr__(self) -> str:
         return f"<Lent {self.luid}: {type(self.obj).__name__}, count {self.count}>"
@@ -346,7 +346,7 @@ class Loan:
         self._cached: list[CachedRemotely] = []
         self.began: list[CachedRemotely] = []
         self._sent: list[Lent] = []
-        self._new: list[Lent] = []
+        self._new = 0
         self._met: dict[Hashable, Lent] = {}
 
     def lend(self, obj: Serializable) -> int:
@@ -362,15 +362,15 @@ class Loan:
         # One luid for the whole message, whatever is lent and released while it is encoded.
         entry = self._met.get(key) or refs._by_key.get(key)
         if entry is None:
-            if len(refs._lent) + len(self._new) >= refs.limit:
+            if len(refs._lent) + self._new >= refs.limit:
                 # Twisted's words, which its programs know, and ours after them.
                 raise Error(
                     "Maximum PB reference count exceeded. "
                     f"The peer holds {len(refs._lent)} objects and {refs.limit} are allowed; "
                     "raise Limits(references=...) or let some go."
                 )
-            entry = Lent(refs._next_luid(), obj, key)
-            self._new.append(entry)
+            entry = Lent(refs._next_luid(), obj, key, refs._now())
+            self._new += 1
         self._met[key] = entry
         self._sent.append(entry)
         self.names = True
@@ -466,16 +466,12 @@ class Loan:
             return []
         for cached in self._cached:
             refs.caches.commit(cached, pin)
-        now = refs._now() if self._new else 0.0
-        for entry in self._new:
-            entry.since = now
-            refs._lent[entry.luid] = entry
-            refs._by_key[entry.key] = entry
         for entry in self._sent:
-            # While the message was encoded, user code ran (getStateToCopy) and the peer may have
-            # released an entry: it was promised a luid, so the entry is put back.
-            refs._lent.setdefault(entry.luid, entry)
-            refs._by_key.setdefault(entry.key, entry)
+            # It may be known and not there: while the message was encoded, user code ran
+            # (getStateToCopy), and the peer may have released what was promised a luid.
+            if not (entry.count or entry.pins):
+                refs._lent[entry.luid] = entry
+                refs._by_key.setdefault(entry.key, entry)
             entry.count += 1
             entry.pins += pin
         return [*self._sent, *self._cached] if pin else []

@@ -145,7 +145,8 @@ def write_int(number: int) -> bytes:
         number: The integer.
     """
     if 0 <= number < 128 * 128:
-        return SMALL_INTS[number]
+        # Not from SMALL_INTS: most are numbers of calls, of which none comes again.
+        return bytes((number & 0x7F, number >> 7, INT) if number > 0x7F else (number, INT))
     if number >= 0:
         return write_token(number, INT if number < 2**31 else LONGINT)
     return write_token(-number, NEG if number >= -(2**31) else LONGNEG)

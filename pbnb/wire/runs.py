@@ -39,12 +39,16 @@ class _Numbers(dict[bytes, int]):
     """Numbers by their digits. Those of one or two digits are remembered."""
 
     def __missing__(self, digits: bytes) -> int:
-        if len(digits) == 3:
+        size = len(digits)
+        if size == 2:
+            number = self[digits] = digits[0] | digits[1] << 7
+            return number
+        if size == 3:
             return digits[0] | digits[1] << 7 | digits[2] << 14
         number = 0
         for digit in reversed(digits):
             number = number << 7 | digit
-        if len(digits) <= 2:
+        if size == 1:
             self[digits] = number
         return number
 
