@@ -18,7 +18,7 @@ import functools
 import struct
 import sys
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
 from typing import Any, Final
 
@@ -59,7 +59,6 @@ _FALSE = _BOOLEAN + write_token(5, STRING) + b"false"
 _NOTHING = write_token(1, LIST) + PB_TOKENS[b"None"]
 _STRINGS = tuple(write_token(n, STRING) for n in range(128))
 _TEXTS = tuple(TEXT + head for head in _STRINGS)
-_KEYS = tuple(_PAIR + head for head in _TEXTS)
 _KEY = _PAIR + TEXT
 _TAGS: Final[dict[type, bytes]] = {
     list: PB_TOKENS[b"list"],
@@ -72,6 +71,12 @@ _HEADS = {
 _FLOAT = bytes((FLOAT,))
 _pack_float = struct.Struct(">Bd").pack
 _unpack_float = struct.Struct(">d").unpack_from
+
+# Keys that are text come again and again: both ways they are remembered, so many of them.
+_MOST_KEYS = 1024
+_LONGEST_KEY = 128
+_keys_written: dict[str, bytes] = {}
+_keys_read: dict[bytes, str] = {}
 
 # From this length on it pays to look first whether all items are numbers of one type.
 _LONG = 16
@@ -104,9 +109,8 @@ def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
         for value in items:
             if pairs:
                 key, value = value
-                if type(key) is str and len(data := key.encode()) < 128 and data not in PB_TOKENS:
-                    append(_KEYS[len(data)])
-                    append(data)
+                if type(key) is str:
+                    append(_keys_written.get(key) or _write_key(key, most_bits))
                 else:
                     append(_PAIR)
                     append(_key(key, most_bits))
@@ -187,6 +191,16 @@ def write_atom(value: object, most_bits: int) -> bytes | None:
     return _NOTHING if value is None else None
 
 
+def _write_key(key: str, most_bits: int) -> bytes:
+    """Returns a key that is text, behind the head of its pair."""
+    token = _PAIR + b"".join(write_items((key,), most_bits))
+    if len(token) < _LONGEST_KEY:
+        if len(_keys_written) >= _MOST_KEYS:
+            _keys_written.clear()
+        _keys_written[key] = token
+    return token
+
+
 def _key(key: object, most_bits: int) -> bytes:
     """Returns a key that is not the usual one."""
     if isinstance(key, tuple):
@@ -259,22 +273,18 @@ def read_items(
     Raises:
         NotPlain: They are more than plain values, or malformed.
         IndexError: The buffer ends before they do; that may be found to be `NotPlain`, too.
-        UnicodeDecodeError: A text is not UTF-8.
+        UnicodeDecodeError: A text is not UTF-8, or the buffer ends within a character.
     """
     append = into.append
-    end = len(buffer)
     while count:
         count -= 1
         if pairs:
-            # Slices are compared, because startswith() takes twice as long.
-            if (
-                buffer[at : at + 13] == _KEY
-                and buffer[at + 14] == STRING
-                and (size := buffer[at + 13]) < 128
-            ):
-                start = at + 15
-                at = start + size  # where a value follows, or the buffer has ended
-                append(buffer[start:at].decode())
+            # The usual key is text, of less than 128 bytes.
+            token = buffer[at : at + 15 + buffer[at + 13]] if buffer[at + 3] == LIST else b""
+            key = _keys_read.get(token) or _read_key(token)
+            if key is not None:
+                append(key)
+                at += len(token)
             elif buffer.startswith(_PAIR, at):
                 at = read_items(buffer, at + 2, 1, into, keys, False, depth)
             else:
@@ -282,42 +292,25 @@ def read_items(
         first = buffer[at]
         start = at + 2
         if first < 3 and buffer[at + 1] == LIST:
-            # Text, a bool or None, or a list or dict of one or nothing.
+            # Text, a bool or None; or a list or dict of one or nothing, which comes further down.
+            # Slices are compared, because startswith() takes twice as long.
             head = buffer[at : at + 11]
             if head == TEXT:
-                size, kind = buffer[at + 11], buffer[at + 12]
-                start = at + 13
-                if size >= 0x80:
-                    raise NotPlain  # no prefix at all
-                if kind < 0x80:
-                    size |= kind << 7
-                    kind = buffer[start]
-                    start += 1
-                if kind == STRING and size < _SMALL:
+                size = buffer[at + 11]
+                if buffer[at + 12] == STRING and size < 128:
+                    start = at + 13
                     at = start + size
-                    if at > end:
-                        raise IndexError
                     append(buffer[start:at].decode())
-                elif kind == VOCAB and size in _words:
-                    at = start
-                    append(_words[size].decode())
                 else:
-                    raise NotPlain
-            elif first == 1 and buffer[start] == _NONE and buffer[at + 3] == VOCAB:
+                    at = _read_text(buffer, at + 11, append)
+                continue
+            if first == 1 and buffer[start] == _NONE and buffer[at + 3] == VOCAB:
                 append(None)
                 at += 4
-            elif head == _BOOLEAN:
-                if buffer.startswith(_TRUE, at):
-                    append(True)
-                    at += len(_TRUE)
-                elif buffer.startswith(_FALSE, at):
-                    append(False)
-                    at += len(_FALSE)
-                else:
-                    raise NotPlain
-            else:
-                at = _read_container(buffer, start, first, append, keys, depth)
-            continue
+                continue
+            if head == _BOOLEAN:
+                at = _read_bool(buffer, at, append)
+                continue
         if first < 0x80:
             kind = buffer[at + 1]
             shift = 7
@@ -328,34 +321,46 @@ def read_items(
                 shift += 7
                 kind = buffer[start]
                 start += 1
+            at = start
             if kind == INT:
                 append(first)
-                at = start
                 if count > _LONG and not pairs and INT in (buffer[at + 1], buffer[at + 2]):
                     run, at = int_run(buffer, at, count)
                     into += run
                     count -= len(run)
-            elif kind == STRING:
-                at = start + first
-                if at > end:
-                    raise IndexError
-                append(buffer[start:at])
             elif kind == LIST:
-                at = _read_container(buffer, start, first, append, keys, depth)
+                tag = buffer[at]
+                if buffer[at + 1] != VOCAB or not depth or not first:
+                    raise NotPlain
+                items: list[Any] = []
+                at = read_items(
+                    buffer, at + 2, first - 1, items, keys, tag == _DICTIONARY, depth - 1
+                )
+                if tag == _LIST:
+                    append(items)
+                elif tag == _DICTIONARY:
+                    names = items[::2]
+                    if not _NAMES.issuperset(map(type, names)):
+                        _check_keys(names, keys)
+                    append(dict(zip(names, items[1::2], strict=True)))
+                elif tag == _TUPLE:
+                    append(tuple(items))
+                else:
+                    raise NotPlain
+            elif kind == STRING:
+                at += first
+                append(buffer[start:at])
             elif kind == NEG or kind == LONGNEG:
                 append(-first)
-                at = start
             elif kind == VOCAB and first in _words:
                 append(_words[first])
-                at = start
             elif kind == LONGINT:
                 append(first)
-                at = start
             else:
                 raise NotPlain
         elif first == FLOAT:
             at += 9
-            if at > end:
+            if at > len(buffer):
                 raise IndexError
             append(_unpack_float(buffer, at - 8)[0])
             if count > _LONG and buffer[at] == FLOAT and not pairs:
@@ -364,32 +369,57 @@ def read_items(
                 count -= len(floats)
         else:
             raise NotPlain
+    if at > len(buffer):
+        raise IndexError  # the last of them is a string, of which there is a part
     return at
 
 
-def _read_container(buffer: bytes, at: int, size: int, append: Any, keys: int, depth: int) -> int:
-    """Reads what follows the head of a list of so many items; returns where it ends."""
-    tag = buffer[at]
-    if buffer[at + 1] != VOCAB or not depth or not size:
-        raise NotPlain
+def _read_text(buffer: bytes, at: int, append: Callable[[str], object]) -> int:
+    """Reads what follows the head of a text that is not a short string; returns where it ends."""
+    size, kind = buffer[at], buffer[at + 1]
     at += 2
-    items: list[Any] = []
-    if tag == _LIST:
-        append(items)
-        return read_items(buffer, at, size - 1, items, keys, False, depth - 1)
-    if tag == _TUPLE:
-        at = read_items(buffer, at, size - 1, items, keys, False, depth - 1)
-        append(tuple(items))
-        return at
-    if tag != _DICTIONARY:
+    if size >= 0x80:
+        raise NotPlain  # no prefix at all
+    if kind < 0x80:
+        size |= kind << 7
+        kind = buffer[at]
+        at += 1
+    if kind == VOCAB and size in _words:
+        append(_words[size].decode())
+    elif kind == STRING and size < _SMALL:
+        start = at
+        at += size
+        append(buffer[start:at].decode())
+    else:
         raise NotPlain
-    at = read_items(buffer, at, size - 1, items, keys, True, depth - 1)
-    names = items[::2]
-    others = set(map(type, names)) - _NAMES
-    if others and (size > keys or not others <= _SIMPLE):
-        raise NotPlain
-    append(dict(zip(names, items[1::2], strict=True)))
     return at
+
+
+def _read_bool(buffer: bytes, at: int, append: Callable[[bool], object]) -> int:
+    for value, token in ((True, _TRUE), (False, _FALSE)):
+        if buffer.startswith(token, at):
+            append(value)
+            return at + len(token)
+    raise NotPlain
+
+
+def _read_key(token: bytes) -> str | None:
+    """Returns the text of a key, whose pair begins the token; None where it is another."""
+    if token[:13] != _KEY or token[14] != STRING or token[13] > 127:
+        return None
+    if len(token) != 15 + token[13]:
+        return None  # the buffer ends before it does
+    key = token[15:].decode()
+    if len(_keys_read) >= _MOST_KEYS:
+        _keys_read.clear()
+    _keys_read[token] = key
+    return key
+
+
+def _check_keys(names: list[Any], most: int) -> None:
+    """Refuses keys of which only the two passes can tell what they would cost."""
+    if len(names) >= most or not set(map(type, names)) <= _NAMES | _SIMPLE:
+        raise NotPlain
 
 
 _NAMES = frozenset((str, bytes))
