@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 
 __all__ = ["format_address", "is_loopback", "numeric_address", "parse_address"]
@@ -36,6 +37,8 @@ def format_address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+# Asked of both ends of each connection; most have few ends.
+@functools.lru_cache(maxsize=256)
 def is_loopback(host: str) -> bool:
     """Returns whether a host can only be reached from this machine."""
     if host == "localhost":
@@ -46,6 +49,7 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+@functools.lru_cache(maxsize=256)
 def numeric_address(host: str, port: int) -> str:
     """Returns an address in the one form that both ends of a connection have for it.
 

@@ -191,9 +191,9 @@ def keep_alive(sock: Any, seconds: float) -> None:
         sock: The socket; one that is not TCP is left alone.
         seconds: How long the connection may be quiet before the peer's machine is asked.
     """
-    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+    if sock is None or seconds == math.inf:
         return
-    if seconds == math.inf:
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return
     idle = max(1, round(seconds))
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
