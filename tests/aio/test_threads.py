@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import logging
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -635,3 +637,43 @@ def test_what_cannot_be_sent_is_said_in_the_log(caplog: pytest.LogCaptureFixture
     with caplog.at_level(logging.ERROR, "pbnb"):
         asked_elsewhere(test)
     assert "could not be sent" in caplog.text
+
+
+class Lender(pb.Root):
+    def __init__(self) -> None:
+        self.things = [Thing() for _ in range(5)]
+
+    def remote_lend(self, number: int) -> list[Thing]:
+        return [*self.things, *(Thing() for _ in range(number))]
+
+
+def test_references_that_other_threads_drop_are_given_back() -> None:
+    async def main() -> None:
+        async with served(Lender()) as (server, ref):
+            (far,) = server.connections
+            dropping: SimpleQueue[list[Any] | None] = SimpleQueue()
+
+            def drop() -> None:
+                while (refs := dropping.get()) is not None:
+                    cycle = [refs]
+                    cycle.append(cycle)  # which the collector takes, in whatever thread
+
+            threads = [threading.Thread(target=drop) for _ in range(3)]
+            for thread in threads:
+                thread.start()
+            for number in range(100):
+                refs = await ref.callRemote("lend", number % 7)
+                if number % 10 == 0:
+                    # The same objects come again while these references are alive.
+                    ref.broker.give_back(refs[0].luid)
+                dropping.put(refs)
+            del refs
+            for _ in threads:
+                dropping.put(None)
+            for thread in threads:
+                await asyncio.to_thread(thread.join)
+            gc.collect()
+            await until(lambda: not far.machine.refs.lent_count)
+            assert ref.broker.machine.refs.borrowed_count == 0
+
+    asyncio.run(main())
