@@ -670,6 +670,10 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
                 return call.since
         return None
 
+    def moved_at(self) -> float:
+        """Returns when something large last went on, on its way to the peer."""
+        return self.writing.moved_at
+
     def ask_if_silent(self) -> None:
         """Asks the peer for a sign of life, if it has said nothing and somebody waits for it."""
         if self.machine.pending and not self.lost:

@@ -29,6 +29,9 @@ _PATIENCE = 30.0
 _QUIET = 0.9
 _ANSWER = 0.5
 
+# Seconds without progress from which something large stands still: it goes by leaps on a slow line.
+_STILL = 3.0
+
 
 class Host(Protocol):
     """What liveness asks of its connection."""
@@ -40,6 +43,9 @@ class Host(Protocol):
 
     def waits_since(self) -> float | None:
         """Returns when the oldest call was made for which somebody waits, or None."""
+
+    def moved_at(self) -> float:
+        """Returns when something large last went on, on its way to the peer."""
 
     def ask_alive(self) -> None:
         """Asks the peer for a sign of life."""
@@ -100,9 +106,13 @@ class Liveness:
     @property
     def busy(self) -> float:
         """For how many seconds the peer is silent that does not say that it is alive; else 0."""
-        if self._asked_at <= self.heard_at or self._host.time() - self._asked_at < _ANSWER:
+        now = self._host.time()
+        if self._asked_at <= self.heard_at or now - self._asked_at < _ANSWER:
             return 0.0
-        return self.silent
+        # Somebody reads what is large and goes on, and what asks for a sign of life stands behind
+        # what was written before it: on a slow line, for seconds.
+        still = now - self._host.moved_at()
+        return 0.0 if still < _STILL else min(self.silent, still)
 
     def ask(self) -> None:
         """Asks a peer that is silent whether it is alive, once."""

@@ -8,6 +8,7 @@ once. Parts of large messages go out in between, as fast as the transport takes 
 from __future__ import annotations
 
 import asyncio
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -58,6 +59,7 @@ class Writing:
     Attributes:
         bytes_sent: How many bytes have gone.
         full: Whether the transport has more than it wants.
+        moved_at: When something large last went on, by the loop's clock: the peer reads it.
     """
 
     __slots__ = (
@@ -73,6 +75,7 @@ class Writing:
         "_waiting",
         "bytes_sent",
         "full",
+        "moved_at",
     )
 
     _loop: asyncio.AbstractEventLoop
@@ -81,6 +84,7 @@ class Writing:
     def __init__(self, host: Host, machine: Broker, flow: Flow) -> None:
         self.bytes_sent = 0
         self.full = False
+        self.moved_at = -math.inf
         self._host = host
         self._machine = machine
         self._flow = flow
@@ -150,6 +154,7 @@ class Writing:
     def _pump(self) -> None:
         """Writes parts of large messages, as many as the transport takes, and a few at a time."""
         self._pumping = False
+        self.moved_at = self._loop.time()
         wire, left = self._machine.wire, _PIECES
         # A message goes out before the parts that belong to it, and with the head of the first.
         short: list[Any] = []
@@ -189,6 +194,7 @@ class Writing:
     def resume(self) -> None:
         """Lets what is paced go on, or end with the connection."""
         self.full = False
+        self.moved_at = self._loop.time()
         if self._machine.wire.sending and not (self._pumping or self._host.lost):
             self._pump()
         self._flow.resume()

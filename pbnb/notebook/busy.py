@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -33,9 +32,6 @@ log = logging.getLogger("pbnb")
 # Seconds between two looks at what a cell waits for. A peer that has said nothing since the look
 # before is asked for a sign of life, and has until the next one to give it.
 _PACE = 1.0
-
-# Seconds without progress from which something large stands still: it goes by leaps on a slow line.
-_STILL = 3.0
 
 # Seconds between two beats, the shortest block that is kept, and the shortest that is said.
 _BEAT = 1.0
@@ -107,7 +103,6 @@ class _Line:
         self._display = f"pbnb-{uuid.uuid4().hex}"
         self._is_displayed = False
         self._told: set[PendingCall] = set()
-        self._gone: dict[Connection, tuple[int, float]] = {}
 
     def look(self, now: float) -> None:
         """Says which peers are silent."""
@@ -115,7 +110,7 @@ class _Line:
         for connection in self._connections():
             connection.ask_if_silent()
             calls = list(self._awaited(connection))
-            silent = min(connection.liveness.busy, self._still(connection, now))
+            silent = connection.liveness.busy
             if calls and silent:
                 lines.append(busy_with(connection, [call.name for call in calls], silent))
                 for call in calls:
@@ -125,19 +120,6 @@ class _Line:
     def end(self) -> None:
         """Takes the line away."""
         self._show("")
-
-    def _still(self, connection: Connection, now: float) -> float:
-        """Returns for how many seconds nothing large has gone on, on its way to a peer.
-
-        Somebody reads what does, and what asks for a sign of life stands behind what was written
-        before it: on a slow line, for seconds.
-        """
-        gone = sum(row.done for row in connection.transfer_rows() if row.outgoing)
-        before, moved = self._gone.get(connection, (0, -math.inf))
-        if gone != before:
-            moved = now
-        self._gone[connection] = gone, moved
-        return now - moved if now - moved >= _STILL else 0.0
 
     def _awaited(self, connection: Connection) -> Iterator[PendingCall]:
         """Yields the pending calls that the cell, or what it has started, waits for."""

@@ -485,7 +485,12 @@ class FrameDialect:
     def _extension(self, value: Any) -> Any:
         kind = type(value)
         if kind is Expression:
+            met = len(self._met)
             inner = self._encoder.encode(value.tree)
+            if len(inner) > _PIECE:
+                # What is long in it goes beside it, and has a limit of its own.
+                del self._met[met:]
+                inner = self._encoder.encode(_replaced(value.tree, _lift_bytes))
             self._check(inner)  # its reader will
             return msgspec.msgpack.Ext(EXPRESSION, inner)
         if kind is OutOfBand:

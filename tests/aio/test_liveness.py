@@ -189,6 +189,7 @@ class Host:
         self.asked = 0
         self.now = 100.0
         self.since: float | None = 90.0
+        self.moved = -math.inf
         self.timers: list[Callable[[], object]] = []
 
     def awaits_answers(self) -> bool:
@@ -208,6 +209,9 @@ class Host:
 
     def give_up(self, error: Exception) -> None:
         self.given_up.append(error)
+
+    def moved_at(self) -> float:
+        return self.moved
 
 
 def test_a_busy_peer_is_one_that_does_not_answer_when_it_is_asked() -> None:
@@ -239,8 +243,53 @@ def test_a_busy_peer_is_one_that_does_not_answer_when_it_is_asked() -> None:
     assert host.asked == 2
     host.now = 120.0
     assert liveness.busy == 7
+    # Somebody reads what goes on.
+    host.moved = 118.0
+    assert liveness.busy == 0
+    host.now = 122.0
+    assert liveness.busy == 4
     host.lost = True
     assert liveness.silent == liveness.busy == 0
+
+
+def test_who_reads_something_large_is_not_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, seconds in (("_QUIET", 0.1), ("_ANSWER", 0.1), ("_STILL", 1.0)):
+        monkeypatch.setattr(f"pbnb.aio.liveness.{name}", seconds)
+
+    async def main() -> None:
+        reading, gone_on = asyncio.Event(), asyncio.Event()
+        reading.set()
+
+        async def read_only(reader: Any, writer: Any) -> None:
+            writer.write(encode([b"pbnb1"], None))
+            while await reader.read(100_000):
+                await asyncio.sleep(0.005)
+                await reading.wait()
+            writer.close()
+            gone_on.set()
+
+        listener = await asyncio.start_server(read_only, "127.0.0.1", 0)
+        ref = await pb.connect(f"127.0.0.1:{listener.sockets[0].getsockname()[1]}")
+        connection = ref.broker
+        call = ref.callRemote("echo", bytearray(128 * 1024 * 1024))
+        busy = []
+        for _ in range(20):
+            await asyncio.sleep(0.05)
+            connection.ask_if_silent()
+            busy.append(connection.liveness.busy)
+        (transfer,) = connection.transfer_rows()
+        assert 0 < transfer.done < transfer.size
+        assert busy == [0.0] * 20 and connection.liveness.silent > 0.5
+        reading.clear()
+        await until(lambda: connection.liveness.busy > 0)
+        reading.set()
+        await until(lambda: not connection.liveness.busy)
+        call.cancel()
+        await connection.close()
+        await gone_on.wait()
+        listener.close()
+
+    asyncio.run(main())
 
 
 def test_a_connection_says_that_its_peer_is_busy() -> None:

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ import pytest
 import pbnb as pb
 from pbnb.notebook import busy
 from pbnb.notebook.busy import BusyLines, Heartbeat
-from pbnb.protocol.snapshot import TransferRow
 from pbnb.wire.banana import encode
 from tests.support.kernels import Cell, Kernel
 from tests.support.serving import served, until
@@ -185,44 +183,6 @@ def test_the_kernel_that_was_busy_says_it_once(
     assert peer.run("await ref.callRemote('echo', 1)").result == "1"
     path.touch()
     assert kernel.wait(computing).stderr == ""
-
-
-class Stub(SimpleNamespace):
-    """An object of which only some attributes matter."""
-
-    __hash__ = object.__hash__
-
-
-def test_who_is_sent_something_large_is_not_called_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: list[dict[str, str]] = []
-    monkeypatch.setattr(busy, "publish_display_data", lambda data, **kwargs: shown.append(data))
-    rows: list[TransferRow] = []
-    waiter = Stub(awaited_in=list, add_done_callback=lambda ended: None)
-    call = Stub(name="echo", waiter=waiter)
-    connection = Stub(
-        peer="lab:1",
-        liveness=Stub(busy=4.0),
-        machine=Stub(pending={1: call}),
-        transfer_rows=lambda: rows,
-        ask_if_silent=lambda: None,
-    )
-    watch = Stub(waits=lambda shown, contexts: True)
-    line = busy._Line(watch, lambda: [connection])  # type: ignore[arg-type, list-item]
-    # While it goes on, where it stands still, when it goes on again, and when it is through.
-    for now, done, said in [
-        (1, 1, 0),
-        (4, 2, 0),
-        (6, 2, 0),
-        (7, 2, 3),
-        (8, 3, 0),
-        (9, 0, 0),
-        (14, 0, 4),
-    ]:
-        rows[:] = [TransferRow(1, "echo", True, done, 3)] if done else []
-        line.look(now)
-        assert line._text == (f"echo() at lab:1: peer's kernel busy for {said} s" if said else "")
-    assert [bool(data) for data in shown] == [True, False, True]
-    line.end()
 
 
 def test_outside_of_a_notebook_nothing_is_shown() -> None:

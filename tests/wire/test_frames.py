@@ -166,6 +166,16 @@ def test_large_byte_strings_arrive_as_byte_strings() -> None:
     assert type(found[2]["a"][0]) is bytes
 
 
+def test_a_long_byte_string_in_an_expression_has_the_limit_of_a_buffer() -> None:
+    # Larger than a message may be, and beside memory that goes out of band as well.
+    value = [b"x", OutOfBand(memoryview(BLOB)), [b"bytearray", BLOB * 10], b"short"]
+    said = out_of(dialect(message_bytes=len(BLOB)), [b"answer", 1, Expression(value)])
+    (found,) = read(said)
+    tag, memory, (_, large), short = found[2].tree
+    assert (tag, bytes(memory), large, short) == (b"x", BLOB, BLOB * 10, b"short")
+    assert type(large) is bytes
+
+
 def test_short_messages_overtake_buffers() -> None:
     sender = dialect()
     said = b"".join(sender.encode([b"answer", 1, BLOB]))
