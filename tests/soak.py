@@ -203,7 +203,7 @@ class Side(pb.Root):
         assert await thing.callRemote("twice", 4) == 8
         assert await ref.callRemote("use", mine) == 14
         assert await ref.callRemote("echo", mine) is mine
-        assert await ref.callRemote("echo", thing) is thing
+        assert await ref.callRemote("echo", thing) == thing
 
     async def errors(self, ref: Any) -> None:
         for name, expected in (("error", pb.Error), ("surprise", pb.RemoteError)):

@@ -621,8 +621,9 @@ class FrameDialect:
         return self._lending is not None and self._lending.awaits
 
     def close(self) -> None:
-        """Ends what is shared; what is looked at stays."""
+        """Ends what is shared, and what is on its way; what is looked at stays."""
         self._note, self.sending, self._transfers = None, False, ()
+        self._forget()
         if self._lending is not None:
             self._lending.close()
         if self._reading is not None:

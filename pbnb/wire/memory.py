@@ -23,6 +23,17 @@ def _keep_freed_memory() -> None:
     bytes(_HUGE)  # which nothing is written to, and which is freed here
 
 
+class _Buffer(io.BytesIO):
+    """Turns into a byte string, which is the very memory that was filled."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        # The garbage collector closes it, perhaps before the view of it has gone, and that would be
+        # an error. There is nothing to close.
+        return
+
+
 class Memory:
     """Where one buffer is received.
 
@@ -39,7 +50,7 @@ class Memory:
     def __init__(self, size: int, as_bytes: bool) -> None:
         self.size = size
         self._as_bytes = as_bytes
-        self._bytes: io.BytesIO | None = None
+        self._bytes: _Buffer | None = None
         self._view: memoryview | None = None
 
     @property
@@ -57,8 +68,7 @@ class Memory:
             return memoryview(memory)
         if self.size >= _AT_ONCE:
             _keep_freed_memory()
-        # Its value is the very byte string that was filled, without a copy.
-        self._bytes = io.BytesIO(bytes(self.size))
+        self._bytes = _Buffer(bytes(self.size))
         return self._bytes.getbuffer()
 
     def may_be(self, size: int) -> bool:

@@ -111,7 +111,7 @@ SCALARS = [
     np.bytes_(b"x\0"),
     np.bytes_(b""),
     np.datetime64("2026-11-22T12:00", "ns"),
-    np.datetime64("NaT"),
+    np.datetime64("NaT", "ns"),
     np.timedelta64(3, "s"),
     np.void(b"abc"),
     np.zeros((), [("a", "i4"), ("b", "?")])[()],

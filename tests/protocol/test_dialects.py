@@ -271,7 +271,7 @@ def test_a_message_is_read_on_what_is_left_of_the_stack() -> None:
         return below(frames - 1, act) if frames else act()
 
     left = sys.getrecursionlimit() - len(inspect.stack(0))
-    (_, _, value_read) = read_below(left - 30)
+    (_, _, value_read) = read_below(left - 20)
     assert type(value_read) is Expression
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 import pytest
 
 from pbnb.wire.memory import Memory
@@ -30,3 +33,18 @@ def test_the_peer_s_memory_takes_its_place_where_nothing_was_received() -> None:
     begun = Memory(3, False)
     begun.view[0] = 1
     assert not begun.may_be(3)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_memory_that_is_given_up_goes_without_a_word(
+    first: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As that of a connection that ends in the middle of a message, whose loop is closed."""
+    said: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", said.append)
+    memory = Memory(300_000, as_bytes=True)
+    cycle: list[object] = [memory.view[:10], memory] if first else [memory, memory.view[:10]]
+    cycle.append(cycle)
+    del memory, cycle
+    gc.collect()
+    assert said == []
