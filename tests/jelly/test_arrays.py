@@ -124,7 +124,13 @@ def test_a_scalar_arrives_as_itself(value: Any) -> None:
     assert type(made) is type(value)
     assert made.dtype == value.dtype
     assert repr(made) == repr(value)
-    assert made.tobytes() == value.tobytes()
+    assert significant(made) == significant(value)
+
+
+def significant(value: Any) -> bytes:
+    """Returns the bytes of a scalar; of a long double those that a processor of Intel's looks at."""
+    data: bytes = value.tobytes()
+    return data[:10] if value.dtype.char == "g" else data
 
 
 def test_a_scalar_can_be_a_key() -> None:
