@@ -128,7 +128,7 @@ def test_a_scalar_arrives_as_itself(value: Any) -> None:
 
 
 def significant(value: Any) -> bytes:
-    """Returns the bytes of a scalar; of a long double those that a processor of Intel's looks at."""
+    """Returns the bytes of a scalar; of a long double those that Intel's processors look at."""
     data: bytes = value.tobytes()
     return data[:10] if value.dtype.char == "g" else data
 
