@@ -106,8 +106,10 @@ class Liveness:
     @property
     def busy(self) -> float:
         """For how many seconds the peer is silent that does not say that it is alive; else 0."""
+        if self._asked_at <= self.heard_at:
+            return 0.0  # of a connection that is not made yet, too, which has no time
         now = self._host.time()
-        if self._asked_at <= self.heard_at or now - self._asked_at < _ANSWER:
+        if now - self._asked_at < _ANSWER:
             return 0.0
         # Somebody reads what is large and goes on, and what asks for a sign of life stands behind
         # what was written before it: on a slow line, for seconds.
