@@ -628,7 +628,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.turns.limits = self.flow.limits = self.limits
         self.liveness.admitted()
 
-    def await_answer(self, pending: PendingCall, waiter: Deferred[Any], seconds: float) -> None:
+    def await_answer(self, pending: PendingCall, seconds: float, waiter: Deferred[Any]) -> None:
         """Sees to it that a call which was just sent ends."""
         self.asking.await_answer(pending, seconds, waiter)
 

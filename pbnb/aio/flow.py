@@ -37,7 +37,7 @@ class Host(Protocol):
     def awaits_answers(self) -> bool:
         """Returns whether calls of this side are pending."""
 
-    def await_answer(self, pending: PendingCall, waiter: Deferred[Any], seconds: float) -> None:
+    def await_answer(self, pending: PendingCall, seconds: float, waiter: Deferred[Any]) -> object:
         """Sees to it that a call which was just sent ends."""
 
     def cancel_at_peer(self, call: PendingCall) -> None:
@@ -189,7 +189,7 @@ class _HeldCall:
             return
         assert pending is not None
         self._sent = pending
-        self._host.await_answer(pending, self.waiter, self._until - self._host.time())
+        self._host.await_answer(pending, self._until - self._host.time(), self.waiter)
 
     def fail(self, cause: Exception | None) -> None:
         self._stop_timer()

@@ -112,8 +112,7 @@ def write_items(values: tuple[Any, ...], most_bits: int) -> list[bytes]:
                 if type(key) is str:
                     append(_keys_written.get(key) or _write_key(key, most_bits))
                 else:
-                    append(_PAIR)
-                    append(_key(key, most_bits))
+                    append(_write_key(key, most_bits))
             kind = type(value)
             if kind is str:
                 data = value.encode()
@@ -191,21 +190,16 @@ def write_atom(value: object, most_bits: int) -> bytes | None:
     return _NOTHING if value is None else None
 
 
-def _write_key(key: str, most_bits: int) -> bytes:
-    """Returns a key that is text, behind the head of its pair."""
+def _write_key(key: object, most_bits: int) -> bytes:
+    """Returns a key behind the head of its pair."""
+    if isinstance(key, tuple):
+        raise NotPlain  # it may be met twice, among the values or among other keys
     token = _PAIR + b"".join(write_items((key,), most_bits))
-    if len(token) < _LONGEST_KEY:
+    if type(key) is str and len(token) < _LONGEST_KEY:
         if len(_keys_written) >= _MOST_KEYS:
             _keys_written.clear()
         _keys_written[key] = token
     return token
-
-
-def _key(key: object, most_bits: int) -> bytes:
-    """Returns a key that is not the usual one."""
-    if isinstance(key, tuple):
-        raise NotPlain  # it may be met twice, among the values or among other keys
-    return b"".join(write_items((key,), most_bits))
 
 
 def _number(value: int, most_bits: int) -> bytes:

@@ -298,7 +298,9 @@ class Refs:
                 else:
                     del self._given_back[each]
                 continue
-            known = self._borrowed[each]
+            known = self._borrowed.get(each)
+            if known is None:
+                continue  # noted in another thread while the connection ended
             if known.count > 1:
                 self._borrowed[each] = Borrowed(known.count - 1, known.since)
             else:
