@@ -79,6 +79,31 @@ def test_a_reference_is_released_whoever_still_holds_it() -> None:
     asyncio.run(_released_although_held())
 
 
+class Keeper(pb.Root):
+    def __init__(self) -> None:
+        self.thing = pb.Referenceable()
+
+    def remote_thing(self) -> pb.Referenceable:
+        return self.thing
+
+
+async def _released_under_every_name() -> None:
+    async with served(Keeper()) as (server, root):
+        namespace = {name: await root.callRemote("thing") for name in ("one", "other")}
+        holders = Holders(namespace)
+        ref = namespace["one"]
+        assert holders.names()[id(root.broker), ref.luid] == "one, other"
+        (connection,) = server.connections
+        assert [entry.count for entry in connection.machine.refs.lent()] == [2]
+        assert release(ref, holders).endswith("held by one, other")
+        assert namespace == {}
+        await until(lambda: not list(connection.machine.refs.lent()))
+
+
+def test_equal_references_are_released_together() -> None:
+    asyncio.run(_released_under_every_name())
+
+
 async def _root_stays() -> None:
     async with served(Lender()) as (_, root):
         assert "end its connection" in release(root, Holders({"root": root}))
