@@ -46,7 +46,8 @@ class Answering:
         self.calls_received = 0
         self.tasks: dict[asyncio.Future[Any], tuple[CallReceived | None, float]] = {}
         self._connection = connection
-        # The call whose method is being run: its answer is written when what was read is handled.
+        # The call whose method is being run: its answer is written when all calls that were read
+        # have been handled.
         self._handling: CallReceived | None = None
         # What the peer has logged in to, by what tells apart the objects that it was given for it.
         self._sessions: dict[Hashable, list[Session]] = {}
@@ -118,6 +119,8 @@ class Answering:
             connection.log.replied(call)
         if call is not self._handling or len(machine.out) >= BURST:
             connection.writing.soon()
+        elif machine.drained:
+            connection.writing.now()
 
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
         """Answers a call with why its method failed."""

@@ -202,6 +202,12 @@ class Broker:
                 return ConnectionBroken(error)
         return None
 
+    @property
+    def drained(self) -> bool:
+        """Whether `next_event` has nothing to say until more bytes come."""
+        wire = self.wire
+        return not (wire.readable or wire.replies or self._released)
+
     def data_to_send(self) -> list[Any]:
         """Returns the buffers to write, in order, and forgets them."""
         out = self.out
