@@ -50,7 +50,7 @@ from .answering import Answering, shielded
 from .asking import Asking
 from .calls import CallLog
 from .control import Control
-from .deferred import Deferred, wake
+from .deferred import Deferred
 from .ends import Ends
 from .flow import Flow
 from .here import Here
@@ -60,6 +60,7 @@ from .sharing import Sharing, on_one_machine
 from .streams import Stream
 from .threads import await_in, running_loop, tell
 from .turns import Turns
+from .waking import wake
 from .watching import Watcher, Watchers
 from .writing import Writing
 
@@ -314,7 +315,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
             if machine.out:
                 self.writing.now()
             event = None
-            wake(*sleeper)
+            wake(sleeper)
         self.writing.now()
 
     def _read_later(self) -> None:

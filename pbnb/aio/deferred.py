@@ -26,7 +26,15 @@ from ..cards import card
 from ..errors import LocalProtocolError
 from ..failure import Failure, shown
 
-__all__ = ["AlreadyCalledError", "Deferred", "fail", "gatherResults", "maybeDeferred", "succeed"]
+__all__ = [
+    "AlreadyCalledError",
+    "Deferred",
+    "Sleeper",
+    "fail",
+    "gatherResults",
+    "maybeDeferred",
+    "succeed",
+]
 
 T = TypeVar("T")
 
@@ -161,7 +169,8 @@ class Deferred(Generic[T]):
             loop: The running loop.
 
         Returns:
-            What `wake` takes; None where all is done, because nobody waits, or more than one do.
+            What `pbnb.aio.waking` takes; None where all is done, because nobody waits, or more
+            than one do.
 
         Raises:
             AlreadyCalledError: If there is a result already.
@@ -593,26 +602,6 @@ class Deferred(Generic[T]):
         else:
             state = f"result: {shown(reprlib.repr(self._result))}"
         return state
-
-
-def wake(deferred: Deferred[Any], waiter: _Waiter) -> None:
-    """Lets a task go on at once: what `Deferred.give` returned.
-
-    To be called from a callback of the task's loop, as the last thing that it does.
-    """
-    loop, call, context = waiter
-    try:
-        context.run(call, deferred)
-    except (KeyboardInterrupt, SystemExit) as interrupt:
-        # The task has let it out, and it ends the loop: not the transport that has called us.
-        loop.call_soon(_raise, interrupt)
-    except RuntimeError:
-        # A loop that is nested in something of the same context cannot enter it a second time.
-        loop.call_soon(call, deferred, context=context)
-
-
-def _raise(interrupt: BaseException) -> None:
-    raise interrupt
 
 
 def succeed(value: T) -> Deferred[T]:

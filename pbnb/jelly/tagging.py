@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ..errors import BananaError, InsecureJelly
 from ..wire.banana import Tree
-from ..wire.frames import OutOfBand
+from ..wire.transfers import OutOfBand
 
 if TYPE_CHECKING:
     from .jelly import Jellier

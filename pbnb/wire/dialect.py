@@ -15,7 +15,7 @@ from typing import Any, Protocol, TypeAlias
 
 from ..limits import Limits
 from .banana import Decoder, NeedData, Tree, encode
-from .frames import Transfer
+from .transfers import Transfer
 
 __all__ = ["BananaDialect", "Buffer", "Dialect", "opening"]
 

@@ -52,7 +52,7 @@ import sys
 from array import array
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -62,18 +62,29 @@ from .banana import NEED_DATA, NeedData
 from .memory import Memory
 from .plain import ATOMS, Numbers, as_plain, check_body, check_tree, is_plain
 from .shared import ACCEPT, OFFER, PLACED, RELEASE, Lending, Reading
+from .transfers import (
+    ANNOUNCE,
+    DROP,
+    HEAD,
+    MESSAGE,
+    PART,
+    PIECE,
+    Incoming,
+    Outgoing,
+    OutOfBand,
+    Transfer,
+    label_of,
+)
 
-__all__ = ["Expression", "FrameDialect", "OutOfBand", "Transfer"]
+__all__ = ["Expression", "FrameDialect"]
 
-MESSAGE, ANNOUNCE, PIECE, DROP = range(4)
 EXPRESSION, INTEGER, AS_BYTES, AS_MEMORY, INT32, INT64, FLOAT64 = range(1, 8)
 _NUMBERS: Final = {"i": INT32, "q": INT64, "d": FLOAT64}
 _FORMATS: Final = {code: name for name, code in _NUMBERS.items()}
 
-_HEAD: Final = struct.Struct(">IBxH")
-_HEAD_SIZE: Final = _HEAD.size
-_head = _HEAD.pack
-_read_head = _HEAD.unpack_from
+_HEAD_SIZE: Final = HEAD.size
+_head = HEAD.pack
+_read_head = HEAD.unpack_from
 _read_brief_head: Final = struct.Struct(">IB").unpack_from
 
 # A body up to this size is written behind its head in one go; a longer one is not copied for it.
@@ -83,11 +94,8 @@ _SHORT = 16 * 1024
 _LARGE = 64 * 1024
 _PIECE = 256 * 1024
 _STREAMS = 0xFFFF
-# Buffers from this size on are placed in shared memory, where there is some: copied there so many
-# bytes at a time, or in parts of so many bytes where the peer copies them anyway.
+# Buffers from this size on are placed in shared memory, where there is some.
 _PLACED_FROM = 1024 * 1024
-_STEP = 512 * 1024
-_PART = 1024 * 1024
 # Buffers of one message, and messages that are on their way at one time.
 _MOST = 1024
 _BYTES_FLAG = 1 << 63
@@ -104,121 +112,6 @@ class Expression:
 
     def __init__(self, tree: Any) -> None:
         self.tree = tree
-
-
-class OutOfBand:
-    """Memory that stands in an expression, and travels beside it.
-
-    Attributes:
-        data: The bytes, contiguous; read when they are written to the transport.
-        as_bytes: Whether they arrive as a byte string rather than as memory.
-    """
-
-    __slots__ = ("as_bytes", "data")
-
-    def __init__(self, data: memoryview, as_bytes: bool = False) -> None:
-        self.data = data
-        self.as_bytes = as_bytes
-
-
-class Transfer(NamedTuple):
-    """A message whose buffers are on their way.
-
-    Attributes:
-        label: The first two items of the message, its command and its number; of the peer's
-            messages whatever stands there.
-        outgoing: Whether it is sent, and not received.
-        done: How many bytes of the buffers have gone or come.
-        size: How many there are.
-    """
-
-    label: tuple[Any, Any]
-    outgoing: bool
-    done: int
-    size: int
-
-
-class _Outgoing:
-    """A message's buffers, on their way out."""
-
-    __slots__ = ("at", "buffers", "label", "left", "ordered", "part", "size", "stream")
-
-    def __init__(
-        self, stream: int, buffers: list[OutOfBand], ordered: bool, label: tuple[Any, Any]
-    ) -> None:
-        self.stream = stream
-        self.label = label
-        self.size = self.left = sum(len(each.data) for each in buffers)
-        self.buffers = deque(each for each in buffers if each.data)
-        self.ordered = ordered
-        self.at = 0
-        # Where the current buffer is being copied to as a whole, in memory that is shared.
-        self.part: int | None = None
-
-    def next(self, most: int) -> list[bytes | memoryview]:
-        """Returns the next frame, a piece of one buffer."""
-        piece = self._advance(most)
-        return [_head(len(piece), PIECE, self.stream), piece]
-
-    def place(self, lending: Lending) -> list[bytes | memoryview] | None:
-        """Copies what comes next to memory that is shared; returns None where there is none."""
-        buffer = self.buffers[0]
-        size = len(buffer.data)
-        if self.part is None and not self.at and not buffer.as_bytes:
-            self.part = lending.take(size)
-        if (part := self.part) is not None:
-            lending.write(part + self.at, self._advance(_STEP))
-            if self.at:
-                return []
-            self.part = None
-        else:
-            size = min(size - self.at, _PART)
-            if (part := lending.take(size, copied=True)) is None:
-                return None
-            lending.write(part, self._advance(size))
-        body = lending.tell(part, size)
-        return [_head(len(body), PLACED, self.stream) + body]
-
-    def _advance(self, most: int) -> memoryview:
-        data = self.buffers[0].data
-        piece = data[self.at : self.at + most]
-        self.at += len(piece)
-        self.left -= len(piece)
-        if self.at == len(data):
-            self.buffers.popleft()
-            self.at = 0
-        return piece
-
-
-class _Incoming:
-    """A message whose buffers are on their way in."""
-
-    __slots__ = ("at", "body", "index", "left", "memories", "size", "start", "stream")
-
-    def __init__(self, stream: int, body: bytes, start: int, memories: list[Memory]) -> None:
-        self.stream = stream
-        self.body = body
-        self.start = start  # of the message within it
-        self.memories = memories
-        self.size = self.left = sum(each.size for each in memories)
-        self.index = 0
-        self.at = 0
-        self._skip()
-
-    def room(self, most: int) -> memoryview:
-        """Returns memory for the next bytes, `most` at most."""
-        return self.memories[self.index].view[self.at : self.at + most]
-
-    def filled(self, count: int) -> None:
-        """Counts bytes that have come."""
-        self.at += count
-        self.left -= count
-        self._skip()
-
-    def _skip(self) -> None:
-        while self.index < len(self.memories) and self.at == self.memories[self.index].size:
-            self.index += 1
-            self.at = 0
 
 
 class FrameDialect:
@@ -283,18 +176,18 @@ class FrameDialect:
         # The body or piece that is being received in place, if any.
         self._body: Memory | None = None
         self._body_kind = self._body_stream = self._body_at = 0
-        self._piece: _Incoming | None = None
+        self._piece: Incoming | None = None
         self._piece_left = 0
         self.limits = limits
         self._sending = limits
         self._short = min(_SHORT, limits.message_bytes, limits.message_items)
         # Outgoing: the buffers of the message that is being encoded, and those on their way.
         self._met: list[OutOfBand] = []
-        self._transfers: deque[_Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
+        self._transfers: deque[Outgoing] | tuple[()] = ()  # an empty deque takes 760 bytes
         # What may not be overtaken, and what waits for it.
-        self._ordered: _Outgoing | None = None
+        self._ordered: Outgoing | None = None
         self.sending = self.in_place = False
-        self._behind: list[tuple[list[Any], _Outgoing | None]] = []
+        self._behind: list[tuple[list[Any], Outgoing | None]] = []
         self._last_stream = 0
         # Memory that both ends reach: this side's, and the peer's.
         self._lending: Lending | None = None
@@ -307,7 +200,7 @@ class FrameDialect:
         self._buffer: bytes = b""
         self._position = 0
         self.readable = False
-        self._incoming: dict[int, _Incoming] = {}
+        self._incoming: dict[int, Incoming] = {}
         self._expected = 0  # bytes of their buffers
         self._held = 0  # bytes of their bodies
         # Of the message that is being read: expressions, and numbers in lists of numbers alone.
@@ -421,7 +314,7 @@ class FrameDialect:
         label = tuple(tree[:2])  # type: ignore[index]
         return self._queue(*self._announce(body, ordered, label))
 
-    def _queue(self, frames: list[Any], transfer: _Outgoing | None) -> list[Any]:
+    def _queue(self, frames: list[Any], transfer: Outgoing | None) -> list[Any]:
         """Returns frames that may go out now; keeps them where they have to wait."""
         if self._ordered is not None:
             self._behind.append((frames, transfer))
@@ -429,7 +322,7 @@ class FrameDialect:
         self._begin(transfer)
         return frames
 
-    def _begin(self, transfer: _Outgoing | None) -> None:
+    def _begin(self, transfer: Outgoing | None) -> None:
         if transfer is not None and transfer.buffers:
             self._transfers = self._transfers or deque()
             self._transfers.append(transfer)
@@ -457,7 +350,7 @@ class FrameDialect:
             self._met.clear()
             raise BananaError(f"cannot send {str(error).removeprefix('received ')}") from None
 
-    def _announce(self, body: bytes, ordered: bool, label: Any) -> tuple[list[Any], _Outgoing]:
+    def _announce(self, body: bytes, ordered: bool, label: Any) -> tuple[list[Any], Outgoing]:
         met, self._met = self._met, []
         size = sum(len(each.data) for each in met)
         if size > self._sending.buffer_bytes:
@@ -470,7 +363,7 @@ class FrameDialect:
         stream = self._free_stream()
         sizes = [len(each.data) | (_BYTES_FLAG if each.as_bytes else 0) for each in met]
         table = struct.pack(f">I{len(sizes)}Q", len(sizes), *sizes)
-        transfer = _Outgoing(stream, met, ordered, label)
+        transfer = Outgoing(stream, met, ordered, label)
         return [_head(len(table) + len(body), ANNOUNCE, stream) + table, body], transfer
 
     def _free_stream(self) -> int:
@@ -534,7 +427,7 @@ class FrameDialect:
         out = self._place(transfer)
         if out is None:
             # On one machine a piece more costs a wake-up, and a longer one delays nobody.
-            out = transfer.next(_PIECE if self._note is None else _PART)
+            out = transfer.next(_PIECE if self._note is None else PART)
         if transfer.buffers:
             self._transfers.append(transfer)
         elif transfer is self._ordered:
@@ -576,7 +469,7 @@ class FrameDialect:
             Transfer(each.label, True, each.size - each.left, each.size)
             for each in (*self._transfers, *behind)
         ] + [
-            Transfer(_label(each.body, each.start), False, each.size - each.left, each.size)
+            Transfer(label_of(each.body, each.start), False, each.size - each.left, each.size)
             for each in list(self._incoming.values())
         ]
 
@@ -591,7 +484,7 @@ class FrameDialect:
         """
         self._note, self._on_write = note, written
 
-    def _place(self, transfer: _Outgoing) -> list[Any] | None:
+    def _place(self, transfer: Outgoing) -> list[Any] | None:
         if len(transfer.buffers[0].data) < _PLACED_FROM or self._note is None:
             return None
         if self._lending is None:
@@ -852,7 +745,7 @@ class FrameDialect:
                 f"buffer_bytes is {self.limits.buffer_bytes}"
             )
         memories = [Memory(size & ~_BYTES_FLAG, size >= _BYTES_FLAG) for size in sizes]
-        message = _Incoming(self._body_stream, body, start, memories)
+        message = Incoming(self._body_stream, body, start, memories)
         if not message.left:
             return self._complete(message)
         self._incoming[self._body_stream] = message
@@ -875,11 +768,11 @@ class FrameDialect:
         self.in_place = bool(self._incoming)
         self._uncount(message)
 
-    def _uncount(self, message: _Incoming) -> None:
+    def _uncount(self, message: Incoming) -> None:
         self._expected -= sum(each.size for each in message.memories)
         self._held -= len(message.body)
 
-    def _complete(self, message: _Incoming) -> Any:
+    def _complete(self, message: Incoming) -> Any:
         self._incoming.pop(message.stream, None)
         self.in_place = bool(self._incoming)
         self._uncount(message)
@@ -963,19 +856,6 @@ class FrameDialect:
 def _expressions_in(message: Any) -> int:
     """Returns how many parts of a message are expressions, as they may be."""
     return sum(type(each) is Expression for each in message) if type(message) is list else 0
-
-
-def _label(body: bytes, start: int) -> tuple[Any, Any]:
-    """Returns the command and the number of a message that cannot be read yet."""
-    if body[start + 1 : start + 2] != b"\xc4":
-        return None, None
-    at = start + 3 + body[start + 2]
-    command, first = body[start + 3 : at], int.from_bytes(body[at : at + 1], "big")
-    if first < 0x80:
-        return command, first
-    if not 0xCC <= first <= 0xCF:
-        return command, None
-    return command, int.from_bytes(body[at + 1 : at + 1 + 2 ** (first - 0xCC)], "big")
 
 
 class _Integer:

@@ -20,7 +20,7 @@ from pbnb.jelly.tagging import (
     tagged,
 )
 from pbnb.limits import Limits
-from pbnb.wire.frames import OutOfBand
+from pbnb.wire.transfers import OutOfBand
 
 LARGE = bytes(range(256)) * 256
 

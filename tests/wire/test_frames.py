@@ -15,10 +15,11 @@ import pytest
 from pbnb.errors import BananaError, LimitExceeded, RemoteProtocolError
 from pbnb.limits import Limits
 from pbnb.wire.banana import NEED_DATA
-from pbnb.wire.frames import ANNOUNCE, DROP, MESSAGE, PIECE, Expression, FrameDialect, OutOfBand
+from pbnb.wire.frames import Expression, FrameDialect
 from pbnb.wire.plain import Numbers, as_plain
 from pbnb.wire.segments import PAGE
 from pbnb.wire.shared import ACCEPT, OFFER, PLACED, RELEASE
+from pbnb.wire.transfers import ANNOUNCE, DROP, MESSAGE, PIECE, OutOfBand
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "frames.json").read_text())
 BLOB = bytes(range(256)) * 1200  # two pieces

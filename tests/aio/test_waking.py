@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from pbnb.aio.connection import Connection
-from pbnb.aio.deferred import Deferred, wake
+from pbnb.aio.deferred import Deferred
+from pbnb.aio.waking import wake
 from pbnb.wire.banana import encode
 from tests.aio.test_writing import Counted
 from tests.support.serving import until
@@ -52,7 +53,7 @@ def test_one_task_goes_on_when_it_is_woken_and_not_before() -> None:
         def give() -> None:
             sleeper = deferred.give(1, asyncio.get_running_loop())
             assert sleeper is not None and deferred.done() and seen == []
-            wake(*sleeper)
+            wake(sleeper)
             assert seen == [1] and task.done()
 
         await turn(give)
@@ -134,7 +135,7 @@ def test_an_interrupt_ends_the_loop_and_not_who_wakes(interrupt: type[BaseExcept
     def give() -> None:
         sleeper = deferred.give(1, asyncio.get_running_loop())
         assert sleeper is not None
-        wake(*sleeper)
+        wake(sleeper)
         ended.append("whoever woke it")
 
     async def main() -> None:
@@ -160,7 +161,7 @@ def test_a_task_whose_context_is_in_use_goes_on_later() -> None:
         def give() -> None:
             sleeper = deferred.give(1, asyncio.get_running_loop())
             assert sleeper is not None
-            wake(*sleeper)
+            wake(sleeper)
             assert not task.done()
 
         await turn(lambda: context.run(give))
