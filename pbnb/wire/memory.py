@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import mmap
+import sys
 
 __all__ = ["Memory"]
 
@@ -21,6 +22,12 @@ _AT_ONCE = 128 * 1024
 def _keep_freed_memory() -> None:
     """Has the C library keep blocks that are no larger than `_HUGE` for the next one."""
     bytes(_HUGE)  # which nothing is written to, and which is freed here
+
+
+# Whether a byte string is received in the memory that it keeps, rather than copied from there.
+# Python 3.12 may crash where its garbage collector meets a view of such memory, as of a connection
+# that ended in the middle of a message (gh-111049).
+_IN_PLACE = sys.version_info[:2] != (3, 12)
 
 
 class _Buffer(io.BytesIO):
@@ -61,13 +68,16 @@ class Memory:
         return self._view
 
     def _make(self) -> memoryview:
-        if not self._as_bytes and self.size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
+        kept = self._as_bytes and _IN_PLACE
+        if not kept and self.size >= _HUGE and hasattr(mmap, "MAP_PRIVATE"):
             memory = mmap.mmap(-1, self.size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
             if hasattr(mmap, "MADV_HUGEPAGE"):
                 memory.madvise(mmap.MADV_HUGEPAGE)
             return memoryview(memory)
         if self.size >= _AT_ONCE:
             _keep_freed_memory()
+        if not _IN_PLACE:
+            return memoryview(bytearray(self.size))
         self._bytes = _Buffer(bytes(self.size))
         return self._bytes.getbuffer()
 
@@ -83,7 +93,7 @@ class Memory:
         """Returns what was received, which nobody can change any more."""
         view = self.view
         if self._bytes is None:
-            return view.toreadonly()
+            return bytes(view) if self._as_bytes else view.toreadonly()
         view.release()
         value = self._bytes.getvalue()
         return value if self._as_bytes else memoryview(value)

@@ -14,7 +14,11 @@ LARGE = 4 * 1024 * 1024
 
 @pytest.mark.parametrize("size", [0, 1, 100_000, LARGE])
 @pytest.mark.parametrize("as_bytes", [True, False])
-def test_what_is_received_is_what_comes_out(size: int, as_bytes: bool) -> None:
+@pytest.mark.parametrize("in_place", [True, False])
+def test_what_is_received_is_what_comes_out(
+    size: int, as_bytes: bool, in_place: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pbnb.wire.memory._IN_PLACE", in_place)
     memory = Memory(size, as_bytes)
     memory.view[: size // 2] = b"x" * (size // 2)
     memory.view[size // 2 :] = b"y" * (size - size // 2)
@@ -36,13 +40,15 @@ def test_the_peer_s_memory_takes_its_place_where_nothing_was_received() -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("as_bytes", [True, False])
+@pytest.mark.parametrize("size", [300_000, LARGE])
 def test_memory_that_is_given_up_goes_without_a_word(
-    first: bool, monkeypatch: pytest.MonkeyPatch
+    size: int, as_bytes: bool, first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As that of a connection that ends in the middle of a message, whose loop is closed."""
     said: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", said.append)
-    memory = Memory(300_000, as_bytes=True)
+    memory = Memory(size, as_bytes)
     cycle: list[object] = [memory.view[:10], memory] if first else [memory, memory.view[:10]]
     cycle.append(cycle)
     del memory, cycle
