@@ -120,6 +120,7 @@ class Answering:
         if call is not self._handling or len(machine.out) >= BURST:
             connection.writing.soon()
         elif machine.drained:
+            # No other call has come: the rest is done while the answer is on its way.
             connection.writing.now()
 
     def reply_failure(self, call: CallReceived, failure: Failure) -> None:
