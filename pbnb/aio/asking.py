@@ -15,7 +15,7 @@ from ..protocol.events import AnswerReceived, ErrorReceived, PendingCall
 from ..refs import CachedRemotely, RemoteReference
 from .calls import reason
 from .deadlines import Deadlines, exceeded, innermost, seconds_for
-from .deferred import Deferred, Sleeper, fail
+from .deferred import Deferred, fail
 from .threads import call_in, tell
 
 if TYPE_CHECKING:
@@ -120,20 +120,19 @@ class Asking:
             waiter: Gets its answer, where something waits for it already.
         """
         connection = self._connection
-        if connection.here.other is not None:
-            connection.here.called(pending.request_id)
-        if not connection.liveness.watching:
-            connection.liveness.watch()
-        # What follows is done while the call is on its way.
-        connection.writing.soon()
         if waiter is None:
             waiter = answer = _Answer()
             answer.asking, answer.pending = self, pending
         pending.waiter = waiter
         pending.since = connection.clock()
+        if connection.here.other is not None:
+            connection.here.called(pending.request_id)
         self.calls_sent += 1
         if seconds != math.inf:
             self.deadlines.add(pending, seconds, connection.loop)
+        if not connection.liveness.watching:
+            connection.liveness.watch()
+        connection.writing.soon()
         return waiter
 
     def call_only(
@@ -206,32 +205,20 @@ class Asking:
 
     # Answers
 
-    def answered(self, event: AnswerReceived, alone: bool = False) -> Sleeper | None:
-        """Gives an answer to whoever waits for it.
-
-        Args:
-            event: The answer.
-            alone: Whether nothing else has come.
-
-        Returns:
-            The task that is yet to be woken; None where it has been, in its turn.
-        """
+    def answered(self, event: AnswerReceived) -> None:
+        """Gives an answer to whoever waits for it."""
         connection, call = self._connection, event.call
         if connection.log is not None:
             connection.log.answered(call)
         if connection.here.other is not None:
             connection.here.answered(call.request_id)
-        waiter: Deferred[Any] | None = call.waiter
-        call.waiter = None
+        waiter, call.waiter = call.waiter, None
         if waiter is not None:
             if type(waiter) is _Answer:
                 # asyncio holds it while whoever waited runs: it may not keep a reference alive
                 # that is let go there.
                 waiter.pending = None
-            if alone:
-                return waiter.give(event.value, connection.loop)
             waiter.callback(event.value)
-        return None
 
     def failed(self, event: ErrorReceived) -> None:
         """Gives a failure to whoever waits for the answer."""
@@ -317,10 +304,11 @@ class _Answer(Deferred[Any]):
     pending: PendingCall | None
 
     def _cancel(self, msg: Any | None) -> None:
-        assert self.pending is not None
-        self.pending.waiter = None
-        try:
-            self.asking.cancel_at_peer(self.pending)
-        except RuntimeError:  # the loop is closed, and the connection with it
-            log.debug("a cancelled call could not be told of", exc_info=True)
+        pending = self.pending
+        if pending is not None:  # and no other thread is about to give the answer
+            pending.waiter = None
+            try:
+                self.asking.cancel_at_peer(pending)
+            except RuntimeError:  # the loop is closed, and the connection with it
+                log.debug("a cancelled call could not be told of", exc_info=True)
         super()._cancel(msg)

@@ -60,7 +60,6 @@ from .sharing import Sharing, on_one_machine
 from .streams import Stream
 from .threads import await_in, running_loop, tell
 from .turns import Turns
-from .waking import wake
 from .watching import Watcher, Watchers
 from .writing import Writing
 
@@ -285,37 +284,23 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
     def read_on(self) -> None:
         """Handles what was received and is not handled yet."""
         flow, left = self.flow, _EVENTS
-        machine = self.machine
-        next_event = machine.next_event
+        next_event = self.machine.next_event
         began = self.liveness.heard_at = self.clock()
-        sleeper, first = None, True
         # One event at a time: a handler may run a nested loop, which comes back to this method.
         while not flow.holds_reading and (event := next_event()) is not None:
             kind = type(event)
             if kind is CallReceived:
                 self.answering.received(event)  # type: ignore[arg-type]
             elif kind is AnswerReceived:
-                alone = first and machine.drained
-                sleeper = self.asking.answered(event, alone)  # type: ignore[arg-type]
-                if sleeper is not None:
-                    break
+                self.asking.answered(event)  # type: ignore[arg-type]
             else:
                 _HANDLERS[kind](self, event)
-            first = False
             left -= 1
             if not left:
                 if self.clock() - began > _SLICE:
                     self._read_later()
                     break
                 left = _EVENTS
-        if sleeper is not None:
-            # Nothing else has come, so that the task need not wait for the loop's next turn. It may
-            # run a nested loop: what is queued goes first. And what it lets go is gone at once:
-            # nothing here holds its call, and with that a reference.
-            if machine.out:
-                self.writing.now()
-            event = None
-            wake(sleeper)
         self.writing.now()
 
     def _read_later(self) -> None:

@@ -4,9 +4,8 @@ A `Deferred` is Perspective Broker's answer to "not yet": callbacks are added to
 after the other, at the moment when the result arrives. To asyncio the same object is a future:
 ``await``, ``asyncio.gather``, ``wait_for``, ``shield`` and ``timeout`` take it as it is.
 
-The two sides meet in one rule: callbacks run synchronously, tasks do not. A task is woken through
+The two sides meet in one rule: callbacks run synchronously, tasks never. A task is woken through
 ``call_soon`` of the loop that it runs in, because it may not be entered from within another task.
-Only who knows that nothing else runs, nor waits to, may let it go on at once: `Deferred.give`.
 
 A Deferred may be given its result, or callbacks, in any thread. The callbacks run in the thread
 that gave what was missing, one after the other, and never in two threads at once.
@@ -26,15 +25,7 @@ from ..cards import card
 from ..errors import LocalProtocolError
 from ..failure import Failure, shown
 
-__all__ = [
-    "AlreadyCalledError",
-    "Deferred",
-    "Sleeper",
-    "fail",
-    "gatherResults",
-    "maybeDeferred",
-    "succeed",
-]
+__all__ = ["AlreadyCalledError", "Deferred", "fail", "gatherResults", "maybeDeferred", "succeed"]
 
 T = TypeVar("T")
 
@@ -81,9 +72,6 @@ class _Handover(NamedTuple):
 # Whom asyncio wants woken, in which loop and context. A bare tuple: each call that is awaited
 # makes one, and a named one takes a frame more.
 _Waiter: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[..., object], Context]
-
-#: A task that is yet to be woken, and the Deferred that has its result.
-Sleeper: TypeAlias = tuple["Deferred[Any]", _Waiter]
 
 
 class Deferred(Generic[T]):
@@ -160,33 +148,6 @@ class Deferred(Generic[T]):
                 "a Deferred is no result: return it from a callback, or use chainDeferred"
             )
         self._fire(value)
-
-    def give(self, value: T, loop: asyncio.AbstractEventLoop) -> Sleeper | None:
-        """Gives the result as `callback` does, but for waking the one task that waits for it.
-
-        Args:
-            value: The result.
-            loop: The running loop.
-
-        Returns:
-            What `pbnb.aio.waking` takes; None where all is done, because nobody waits, or more
-            than one do.
-
-        Raises:
-            AlreadyCalledError: If there is a result already.
-        """
-        waiters = self._waiters
-        sleeper = None
-        if waiters and len(waiters) == 1 and not (self.called or self._steps or self._stops):
-            waiter = waiters[0]
-            # Nothing but a task, whose errors are its own; and no task is run within another one.
-            task = isinstance(getattr(waiter[1], "__self__", None), asyncio.Task)
-            if task and waiter[0] is loop and asyncio.current_task(loop) is None:
-                # Taken out and put aside, while another thread may be adding itself behind it.
-                del waiters[0]
-                sleeper = self, waiter
-        self.callback(value)
-        return sleeper
 
     def errback(self, failure: Failure | BaseException | None = None) -> None:
         """Gives a failure as the result, and runs the errbacks that wait for it.

@@ -155,6 +155,28 @@ def test_every_pending_call_fails_when_the_connection_ends() -> None:
 LARGE = bytes(64_000_000)
 
 
+def test_a_call_may_be_cancelled_in_one_thread_while_it_is_answered_in_another() -> None:
+    async def main() -> None:
+        async with served(Desk()) as (_, ref):
+            answer: Any = ref.callRemote("echo", 1)
+            callback = answer.callback
+
+            def cancelled_first(value: object) -> None:
+                # What another thread does between the look at who waits and the answer.
+                assert answer.cancel()
+                callback(value)
+
+            type(answer).callback = lambda self, value: cancelled_first(value)
+            try:
+                with pytest.raises(asyncio.CancelledError):
+                    await answer
+            finally:
+                del type(answer).callback
+            assert await ref.callRemote("echo", 2) == 2
+
+    asyncio.run(main())
+
+
 def test_a_call_that_is_cancelled_while_it_is_sent_is_given_up() -> None:
     async def main() -> None:
         desk = Desk()
