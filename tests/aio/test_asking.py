@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
+import textwrap
 from typing import Any
 
 import pytest
@@ -153,6 +156,43 @@ def test_every_pending_call_fails_when_the_connection_ends() -> None:
 
 
 LARGE = bytes(64_000_000)
+
+
+def test_a_loop_that_is_nested_behind_an_answer_reads_the_next_one() -> None:
+    """Loops are nested for the whole process, which has to be another one."""
+    script = """
+        import asyncio, nest_asyncio2
+        import pbnb as pb
+
+        class Echo(pb.Root):
+            def remote_echo(self, value):
+                return value
+
+        async def ask(ref):
+            return await ref.callRemote("echo", 2)
+
+        async def main():
+            async with await pb.serve(Echo(), thread=True) as server:
+                ref = await pb.connect(server.address)
+                first = await ref.callRemote("echo", 1)
+                nest_asyncio2.apply()
+                loop = asyncio.get_running_loop()
+                second = loop.run_until_complete(asyncio.wait_for(ask(ref), 20))
+                third = await ref.callRemote("echo", 3)
+                fourth = loop.run_until_complete(ref.callRemote("echo", 4))
+                print(first, second, third, fourth)
+                await ref.broker.close()
+
+        asyncio.run(main())
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.stdout, ran.stderr) == ("1 2 3 4\n", "")
 
 
 def test_a_call_may_be_cancelled_in_one_thread_while_it_is_answered_in_another() -> None:
