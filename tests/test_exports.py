@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import inspect
-import subprocess
-import sys
 from types import ModuleType
 
 import pytest
 
 import pbnb
+from tests.support.processes import ran
 
 PUBLIC = {
     # serving and connecting
@@ -75,6 +74,4 @@ def test_importing_pbnb_brings_no_notebook_along() -> None:
         "unwanted = {'IPython', 'ipykernel', 'traitlets', 'twisted', 'pickle', 'cryptography'}; "
         "print(*unwanted & set(sys.modules))"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == []
+    assert ran(program) == ("\n", "")

@@ -204,7 +204,7 @@ class Broker:
 
     @property
     def drained(self) -> bool:
-        """Whether `next_event` has nothing to say until more bytes come."""
+        """Whether it is known that `next_event` has nothing to say until more bytes come."""
         wire = self.wire
         return not (wire.readable or wire.replies or self._released)
 

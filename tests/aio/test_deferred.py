@@ -6,9 +6,7 @@ import asyncio
 import contextvars
 import gc
 import logging
-import subprocess
 import sys
-import textwrap
 import threading
 import traceback
 import weakref
@@ -28,6 +26,7 @@ from pbnb.aio.deferred import (
 )
 from pbnb.errors import Error, LocalProtocolError
 from pbnb.failure import CopiedFailure, Failure, RemoteError
+from tests.support.processes import ran
 
 MANY = 10_000
 
@@ -979,14 +978,7 @@ def test_it_works_with_the_tasks_of_nest_asyncio2(nested: bool) -> None:
         nest_asyncio2.apply()
         asyncio.run(main())
     """
-    ran = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (ran.stdout, ran.stderr) == ("fine\n", "")
+    assert ran(script) == ("fine\n", "")
 
 
 # Failures that nobody handled

@@ -6,8 +6,6 @@ import asyncio
 import os
 import re
 import ssl
-import subprocess
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -22,6 +20,7 @@ from pbnb.aio import tls
 from pbnb.aio.tls import channel_of, client_context, server_context
 from pbnb.cred import Invitation
 from tests.support.certificates import Authority
+from tests.support.processes import ran
 from tests.support.serving import until
 
 
@@ -344,8 +343,7 @@ def test_cryptography_is_imported_where_tls_is_used() -> None:
         "        print('cryptography' in sys.modules)\n"
         "asyncio.run(main())\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.stdout.split() == ["False", "True"], done.stderr
+    assert ran(program) == ("False\nTrue\n", "")
 
 
 def test_a_certificate_is_told_by_its_hash() -> None:

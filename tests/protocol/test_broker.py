@@ -483,6 +483,23 @@ def test_a_message_to_a_cache_that_is_not_there_is_refused(pair: BrokerPair) -> 
     assert answer[:2] == [b"error", 3]
 
 
+@pytest.mark.parametrize("dialects", [("pb",), ("none",), ("pbnb1",)])
+def test_it_is_known_whether_anything_is_left_to_say(dialects: tuple[str, ...]) -> None:
+    pair = BrokerPair(Desk(), dialects=dialects)
+    for number in (1, 2):
+        pair.client.call(pair.client.root(), "echo", (number,), {})
+    server = pair.server.broker
+    assert server.drained
+    calls = pair.client.output()
+    server.receive_data(calls[:-1])
+    assert isinstance(server.next_event(), CallReceived) and not server.drained
+    assert server.next_event() is None and server.drained  # the second is there in part
+    server.receive_data(calls[-1:])
+    assert not server.drained
+    assert isinstance(server.next_event(), CallReceived)
+    assert server.next_event() is None and server.drained
+
+
 def test_the_version_may_come_late_and_twice(pair: BrokerPair) -> None:
     pair.server.feed(encode([b"version", 6]) * 2)
     assert pair.call("echo", 1) == 1
