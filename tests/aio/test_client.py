@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,19 +11,13 @@ import pytest
 
 import pbnb as pb
 from pbnb.aio.login import log_in
+from tests.support.ports import free_port
 from tests.support.serving import served, until
 
 
 class Echoer(pb.Root):
     def remote_echo(self, value: Any) -> Any:
         return value
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def test_connect_returns_the_root() -> None:

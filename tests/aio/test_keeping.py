@@ -7,7 +7,6 @@ import gc
 import os
 import random
 import signal
-import socket
 import sys
 import threading
 import weakref
@@ -20,6 +19,7 @@ import pytest
 
 import pbnb as pb
 from pbnb.aio import keeping
+from tests.support.ports import free_port
 from tests.support.serving import served, tables, until
 
 # No pause of a test takes long, and none is of length 0.
@@ -57,12 +57,6 @@ class Lab(pb.Root):
         self.calls.append(what)
         self.begun.set()
         await asyncio.Event().wait()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as bound:
-        port: int = bound.getsockname()[1]
-        return port
 
 
 def attempts() -> list[Any]:

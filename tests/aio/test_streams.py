@@ -13,6 +13,7 @@ import pytest
 
 import pbnb as pb
 from pbnb.aio.streams import LentStream
+from tests.support.ports import free_port
 from tests.support.serving import served, tables, until
 
 
@@ -531,8 +532,8 @@ def test_a_stream_that_was_never_read_ends_with_its_reference_and_its_connection
 
 def test_a_kept_reference_streams_over_each_of_its_connections() -> None:
     async def test() -> None:
-        server = await pb.serve(Source())
-        port = server.port
+        port = free_port()
+        server = await pb.serve(Source(), port=port)
         ref: Any = await pb.connect(server.address, keep=pb.Backoff(0.01, 0.05, 0.05))
         assert [n async for n in ref.stream("count", 3)] == [0, 1, 2]
         with pytest.raises(pb.PBConnectionLost):

@@ -13,6 +13,7 @@ import pytest
 
 import pbnb as pb
 from tests.support.kernels import Kernel
+from tests.support.ports import free_port
 
 SAID = re.compile(r"serving Echoer on (127\.0\.0\.1:\d+) — connect with: %pb_connect \1\n")
 
@@ -115,9 +116,8 @@ def test_hosts(kernel: Kernel, peer: Kernel, host: str) -> None:
 
 
 def test_a_port_of_ones_own_choice(kernel: Kernel) -> None:
-    free = serve(kernel, "--port 0").rpartition(":")[2]
-    kernel.run("%pb_stop")
-    assert serve(kernel, f"--port {free}").rpartition(":")[2] == free
+    port = free_port()
+    assert serve(kernel, f"--port {port}") == f"127.0.0.1:{port}"
 
 
 def test_the_connection_file(kernel: Kernel, runtime: Path) -> None:

@@ -118,19 +118,21 @@ def test_the_two_streams_and_displays_keep_their_order() -> None:
 def test_what_belongs_to_an_earlier_cell_is_kept_in_order() -> None:
     async def use(peers: Peers) -> None:
         peer = await peers.get("one")
-        await peer.run(
+        # What it says while the cell still ends goes there, the rest to the log.
+        early = await printed(
+            peer,
             "import asyncio, sys\n"
             "async def later(n):\n"
             "    print('out', n)\n    print('err', n, file=sys.stderr)\n"
             "    if n:\n        asyncio.create_task(later(n - 1))\n    else:\n        done.set()\n"
             "done = asyncio.Event()\n"
-            "asyncio.get_running_loop().call_soon(lambda: asyncio.create_task(later(3)))",
-            lambda message: None,
+            "start = lambda: asyncio.create_task(later(3))\n"
+            "_ = asyncio.get_running_loop().call_soon(start)",
         )
         assert await printed(peer, "await done.wait(); print('waited')") == "waited\n"
         await peer.sync(lambda message: None)
-        text = "".join(message["content"]["text"] for message in peer.log.take())
-        assert text == "".join(f"out {n}\nerr {n}\n" for n in (3, 2, 1, 0))
+        late = "".join(message["content"]["text"] for message in peer.log.take())
+        assert early + late == "".join(f"out {n}\nerr {n}\n" for n in (3, 2, 1, 0))
 
     with_peers(use)
 

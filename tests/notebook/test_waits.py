@@ -13,6 +13,7 @@ import pytest
 from pbnb.aio import keeping
 from pbnb.notebook import waits
 from tests.support.kernels import DEFINE, Cell, Kernel
+from tests.support.ports import free_port
 from tests.support.serving import until
 
 
@@ -65,14 +66,14 @@ def test_the_same_variable_works_after_the_other_kernel_was_restarted(
 
 def test_the_address_is_enough_where_the_port_stays(new_kernel: Callable[..., Kernel]) -> None:
     serves, calls = prepared(new_kernel()), prepared(new_kernel())
-    address = serves.run("server = %pb_serve Echoer()\nserver.address").result
-    assert address is not None
-    calls.run(f"ref = %pb_connect {address} --keep")
+    port = free_port()
+    serves.run(f"server = %pb_serve Echoer() --port {port}")
+    calls.run(f"ref = %pb_connect 127.0.0.1:{port} --keep")
     for _ in range(2):
         serves.restart()
         number = calls.send("await ref.callRemote('echo', 1), ref.broker.lost")
         prepared(serves)
-        serves.run(f"server = %pb_serve Echoer() --port {address.strip(chr(39)).split(':')[1]}")
+        serves.run(f"server = %pb_serve Echoer() --port {port}")
         assert calls.wait(number).result == "(1, False)"
 
 

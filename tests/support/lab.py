@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ except ImportError:  # a machine without a browser: the tests that need one say 
     sync_playwright = None
 
 from tests.support.kernels import DEFINE, PATIENCE, ROOT
+from tests.support.ports import free_port
 
 CHROMIUM = (
     os.environ.get("PBNB_CHROMIUM")
@@ -55,8 +55,7 @@ class Lab:
         assert CHROMIUM is not None
         self._home = Path(tempfile.mkdtemp(prefix="pbnb-lab-"))
         self.runtime = runtime
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         options = [
             "--no-browser",
