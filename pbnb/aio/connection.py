@@ -13,6 +13,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any
 
@@ -56,6 +57,7 @@ from .flow import Flow
 from .here import Here
 from .liveness import Liveness, unread
 from .logged import Warnings
+from .nesting import Nesting
 from .sharing import Sharing, on_one_machine
 from .streams import Stream
 from .threads import await_in, running_loop, tell
@@ -128,12 +130,15 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
     __slots__ = (
         "__weakref__",
         "_closed",
+        "_context",
+        "_encrypted",
         "_ended",
         "_guarded",
         "_in_place",
         "_sharing",
         "_listening",
         "_made",
+        "_nesting",
         "_opened",
         "_reading_later",
         "_root",
@@ -217,6 +222,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.here: Here
         self._transport: asyncio.Transport
         self._closed: asyncio.Future[None]
+        self._context: Context
+        self._encrypted: bool
+        self._nesting: Nesting
         self._listening = listening
         self._guarded = guarded
         self._root = root
@@ -242,6 +250,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.machine.refs.clock = self.loop.time
         self.since = self.loop.time()
         self._closed = self.loop.create_future()
+        self._context = copy_context()
+        self._encrypted = transport.get_extra_info("sslcontext") is not None
+        self._nesting = Nesting.of(self.loop)
         self.writing.begin(transport, self.loop)
         self.liveness.begin(transport)
         self.peer, self.channel, own, other = Ends.of(transport, self._listening)
@@ -273,7 +284,12 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
             machine.filled(nbytes)
         elif not (machine.broken or machine.closed):
             machine.wire.feed(_scratch.view[:nbytes].tobytes())
-        self.read_on()
+        if self._encrypted and hasattr(self.loop, "_nest_patched"):
+            # The reader of an encrypted transport cannot be made anew, so that no loop may be
+            # nested in it; the attribute is nest_asyncio's, and without it none can be.
+            self._read_later()
+        else:
+            self.read_on()
 
     def data_received(self, data: bytes) -> None:
         """Handles bytes of the peer's."""
@@ -286,22 +302,41 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         flow, left = self.flow, _EVENTS
         next_event = self.machine.next_event
         began = self.liveness.heard_at = self.clock()
-        # One event at a time: a handler may run a nested loop, which comes back to this method.
-        while not flow.holds_reading and (event := next_event()) is not None:
-            kind = type(event)
-            if kind is CallReceived:
-                self.answering.received(event)  # type: ignore[arg-type]
-            elif kind is AnswerReceived:
-                self.asking.answered(event)  # type: ignore[arg-type]
-            else:
-                _HANDLERS[kind](self, event)
-            left -= 1
-            if not left:
-                if self.clock() - began > _SLICE:
-                    self._read_later()
-                    break
-                left = _EVENTS
+        nesting = self._nesting
+        nesting.reading.append(self)
+        if not nesting.watched:
+            nesting.watch(self.loop)
+        try:
+            # One event at a time: a handler may nest a loop, which comes back to this method.
+            while not flow.holds_reading and (event := next_event()) is not None:
+                kind = type(event)
+                if kind is CallReceived:
+                    self.answering.received(event)  # type: ignore[arg-type]
+                elif kind is AnswerReceived:
+                    self.asking.answered(event)  # type: ignore[arg-type]
+                else:
+                    _HANDLERS[kind](self, event)
+                left -= 1
+                if not left:
+                    if self.clock() - began > _SLICE:
+                        self._read_later()
+                        break
+                    left = _EVENTS
+        finally:
+            del nesting.reading[-1:]  # none, where it has been seen there
         self.writing.now()
+
+    def read_nested(self) -> None:
+        """Goes on reading in a loop that is nested in what was read."""
+        if not (self.lost or self._reading_later or self.flow.holds_reading):
+            # Its reader runs in the context that it had at first, and not in the one of whoever
+            # has found out about the nested loop.
+            self._context.run(self._renew_reader)
+            self.read_on()
+
+    def _renew_reader(self) -> None:
+        self._transport.pause_reading()
+        self._transport.resume_reading()
 
     def _read_later(self) -> None:
         if not self._reading_later and not self.lost:

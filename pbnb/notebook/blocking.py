@@ -22,6 +22,8 @@ from IPython.core.error import UsageError
 from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 
+from ..aio.nesting import read_nested
+
 __all__ = ["kernel_loop", "notebook_loop", "run", "wait"]
 
 T = TypeVar("T")
@@ -132,6 +134,7 @@ def _run_nested(coroutine: Awaitable[T], loop: asyncio.AbstractEventLoop) -> T:
             f"the loop of this kernel ({type(loop).__module__}) cannot wait inside a function: "
             "use the magic on a line of its own, or await pb.connect() and pb.serve()"
         ) from error
+    read_nested(loop)
     task = asyncio.ensure_future(coroutine, loop=loop)
     with _cancelled_by_interrupt(task, loop):
         return loop.run_until_complete(task)
