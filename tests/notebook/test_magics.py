@@ -334,7 +334,8 @@ def test_variables_of_a_function_are_seen(kernel: Kernel) -> None:
 def test_stopping(kernel: Kernel, peer: Kernel) -> None:
     nothing = kernel.attempt("%pb_stop")
     assert nothing.stderr == "UsageError: this kernel serves nothing that could be stopped\n"
-    first, second = serve(kernel), serve(kernel, "--name foo")
+    first = serve(kernel, f"--port {free_port()}")
+    second = serve(kernel, "--name foo")
     kernel.run("third = %pb_serve Echoer()")
     peer.run("ref = %pb_connect foo")
     several = kernel.attempt("%pb_stop")
