@@ -15,8 +15,9 @@ from ..protocol.events import AnswerReceived, ErrorReceived, PendingCall
 from ..refs import CachedRemotely, RemoteReference
 from .calls import reason
 from .deadlines import Deadlines, exceeded, innermost, seconds_for
-from .deferred import Deferred, fail
+from .deferred import Deferred, Sleeper, fail
 from .threads import call_in, tell
+from .waking import may_go_on
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -205,20 +206,32 @@ class Asking:
 
     # Answers
 
-    def answered(self, event: AnswerReceived) -> None:
-        """Gives an answer to whoever waits for it."""
+    def answered(self, event: AnswerReceived, alone: bool = False) -> Sleeper | None:
+        """Gives an answer to whoever waits for it.
+
+        Args:
+            event: The answer.
+            alone: Whether nothing else has come, and no task runs.
+
+        Returns:
+            The task that the caller has to wake, where it is alone; None where all is done.
+        """
         connection, call = self._connection, event.call
         if connection.log is not None:
             connection.log.answered(call)
         if connection.here.other is not None:
             connection.here.answered(call.request_id)
-        waiter, call.waiter = call.waiter, None
+        waiter: Deferred[Any] | None = call.waiter
+        call.waiter = None
         if waiter is not None:
             if type(waiter) is _Answer:
                 # asyncio holds it while whoever waited runs: it may not keep a reference alive
                 # that is let go there.
                 waiter.pending = None
+            if alone:
+                return waiter.give(event.value, may_go_on)
             waiter.callback(event.value)
+        return None
 
     def failed(self, event: ErrorReceived) -> None:
         """Gives a failure to whoever waits for the answer."""

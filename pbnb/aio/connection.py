@@ -62,6 +62,7 @@ from .sharing import Sharing, on_one_machine
 from .streams import Stream
 from .threads import await_in, running_loop, tell
 from .turns import Turns
+from .waking import wake
 from .watching import Watcher, Watchers
 from .writing import Writing
 
@@ -289,7 +290,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
             # nested in it; the attribute is nest_asyncio's, and without it none can be.
             self._read_later()
         else:
-            self.read_on()
+            self.read_on(not self._encrypted)
 
     def data_received(self, data: bytes) -> None:
         """Handles bytes of the peer's."""
@@ -297,10 +298,16 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         self.machine.receive_data(data)
         self.read_on()
 
-    def read_on(self) -> None:
-        """Handles what was received and is not handled yet."""
+    def read_on(self, prompt: bool = False) -> None:
+        """Handles what was received and is not handled yet.
+
+        Args:
+            prompt: Whether a task may go on at once where its answer is all there is. Its reader
+                has to be one that `read_nested` can make anew.
+        """
         flow, left = self.flow, _EVENTS
-        next_event = self.machine.next_event
+        machine = self.machine
+        next_event = machine.next_event
         began = self.liveness.heard_at = self.clock()
         nesting = self._nesting
         nesting.reading.append(self)
@@ -313,9 +320,17 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
                 if kind is CallReceived:
                     self.answering.received(event)  # type: ignore[arg-type]
                 elif kind is AnswerReceived:
-                    self.asking.answered(event)  # type: ignore[arg-type]
+                    alone = prompt and machine.drained and asyncio.current_task() is None
+                    sleeper = self.asking.answered(event, alone)  # type: ignore[arg-type]
+                    if sleeper is not None:
+                        if machine.out:
+                            self.writing.now()  # what waits behind a nested loop waits for long
+                        event = None  # it keeps nothing alive that the task lets go
+                        wake(sleeper)
+                        break
                 else:
                     _HANDLERS[kind](self, event)
+                prompt = False
                 left -= 1
                 if not left:
                     if self.clock() - began > _SLICE:

@@ -4,8 +4,9 @@ A `Deferred` is Perspective Broker's answer to "not yet": callbacks are added to
 after the other, at the moment when the result arrives. To asyncio the same object is a future:
 ``await``, ``asyncio.gather``, ``wait_for``, ``shield`` and ``timeout`` take it as it is.
 
-The two sides meet in one rule: callbacks run synchronously, tasks never. A task is woken through
+The two sides meet in one rule: callbacks run synchronously, tasks do not. A task is woken through
 ``call_soon`` of the loop that it runs in, because it may not be entered from within another task.
+Only who knows that nothing else runs, nor waits to, may let it go on at once: `Deferred.give`.
 
 A Deferred may be given its result, or callbacks, in any thread. The callbacks run in the thread
 that gave what was missing, one after the other, and never in two threads at once.
@@ -25,7 +26,16 @@ from ..cards import card
 from ..errors import LocalProtocolError
 from ..failure import Failure, shown
 
-__all__ = ["AlreadyCalledError", "Deferred", "fail", "gatherResults", "maybeDeferred", "succeed"]
+__all__ = [
+    "AlreadyCalledError",
+    "Deferred",
+    "Sleeper",
+    "Waiter",
+    "fail",
+    "gatherResults",
+    "maybeDeferred",
+    "succeed",
+]
 
 T = TypeVar("T")
 
@@ -69,9 +79,12 @@ class _Handover(NamedTuple):
     target: Deferred[Any]
 
 
-# Whom asyncio wants woken, in which loop and context. A bare tuple: each call that is awaited
-# makes one, and a named one takes a frame more.
-_Waiter: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[..., object], Context]
+#: Whom asyncio wants woken, in which loop and context. A bare tuple: each call that is awaited
+#: makes one, and a named one takes a frame more.
+Waiter: TypeAlias = tuple[asyncio.AbstractEventLoop, Callable[..., object], Context]
+
+#: A waiter that is yet to be woken, and the Deferred that has its result.
+Sleeper: TypeAlias = tuple["Deferred[Any]", Waiter]
 
 
 class Deferred(Generic[T]):
@@ -125,7 +138,7 @@ class Deferred(Generic[T]):
         self._stops = 0
         self._swallow = False
         self._unhandled = False
-        self._waiters: list[_Waiter] | None = None
+        self._waiters: list[Waiter] | None = None
         self._waiting_for: Deferred[Any] | asyncio.Future[Any] | None = None
 
     # Results
@@ -148,6 +161,38 @@ class Deferred(Generic[T]):
                 "a Deferred is no result: return it from a callback, or use chainDeferred"
             )
         self._fire(value)
+
+    def give(self, value: T, may_go_on: Callable[[Waiter], bool]) -> Sleeper | None:
+        """Gives the result as `callback` does, but may leave one who waits for it asleep.
+
+        Args:
+            value: The result.
+            may_go_on: Tells of the only waiter, one of the running loop, whether it is to be left.
+
+        Returns:
+            Whom the caller has to wake; None where all is done.
+
+        Raises:
+            AlreadyCalledError: If there is a result already.
+        """
+        if self.called or self._steps or self._stops or isinstance(value, _NO_VALUES):
+            self.callback(value)
+            return None
+        # As in `callback`. What another thread does from here on finds the result.
+        self.called = self._settled = True
+        self._result = value
+        waiters = self._waiters
+        if not waiters:
+            return None
+        try:
+            waiter = waiters.pop(0)
+        except IndexError:
+            return None  # that other thread has woken it, or taken it away
+        if not waiters and waiter[0] is asyncio.get_running_loop() and may_go_on(waiter):
+            return self, waiter
+        waiters.insert(0, waiter)
+        self._wake()
+        return None
 
     def errback(self, failure: Failure | BaseException | None = None) -> None:
         """Gives a failure as the result, and runs the errbacks that wait for it.

@@ -187,18 +187,18 @@ def test_a_call_may_be_cancelled_in_one_thread_while_it_is_answered_in_another()
     async def main() -> None:
         async with served(Desk()) as (_, ref):
             answer: Any = ref.callRemote("echo", 1)
-            callback = answer.callback
+            give = answer.give
 
-            def cancelled_first(value: object) -> None:
+            def cancelled_first(*given: object) -> Any:
                 # What another thread does between the look at who waits and the answer.
                 assert answer.cancel()
-                callback(value)
+                return give(*given)
 
-            type(answer).callback = lambda self, value: cancelled_first(value)
+            type(answer).give = lambda self, *given: cancelled_first(*given)
             try:
                 done, _ = await asyncio.wait([answer], timeout=10)
             finally:
-                del type(answer).callback
+                del type(answer).give
             assert done and answer.cancelled()
             assert await ref.callRemote("echo", 2) == 2
 

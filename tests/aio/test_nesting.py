@@ -146,7 +146,6 @@ def test_nothing_is_left_of_what_was_read() -> None:
         async with served(Desk()) as (_, ref):
             nesting = Nesting.of(asyncio.get_running_loop())
             assert await ref.callRemote("echo", 1) == 1
-            assert nesting.reading == []
-            await until(lambda: not nesting.watched)
+            await until(lambda: not (nesting.reading or nesting.watched))
 
     asyncio.run(main())
