@@ -148,6 +148,7 @@ class FrameDialect:
         "_in_expression",
         "_incoming",
         "_last_stream",
+        "_least",
         "_lending",
         "_limits",
         "_met",
@@ -219,9 +220,10 @@ class FrameDialect:
     @limits.setter
     def limits(self, limits: Limits) -> None:
         self._limits = limits
-        # A message of so many bytes cannot go over any of them. While a body or a piece is being
-        # received, nothing is one.
-        self._briefest = min(limits.depth, limits.message_items, limits.message_bytes)
+        # A message of so many bytes cannot go over any of them, and one of so many is read at once.
+        # While a body or a piece is being received, nothing is a message.
+        self._least = min(limits.depth, limits.message_items, limits.message_bytes)
+        self._briefest = min(_SHORT, limits.message_bytes)
         self._brief = self._briefest if self._body is None and self._piece is None else -1
 
     # Writing
@@ -607,7 +609,10 @@ class FrameDialect:
             end = start + length
             if not kind and end <= size and length <= self._brief:
                 try:
-                    message = self._decoder.decode(buffer[start:end])
+                    body = buffer[start:end]
+                    if length > self._least:
+                        check_body(body, self._limits)
+                    message = self._decoder.decode(body)
                     if not self._extended or self._is_whole(message):
                         self._position = end
                         self.readable = end < size
