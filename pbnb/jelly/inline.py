@@ -246,7 +246,7 @@ def read_items(
     count: int,
     into: list[Any],
     keys: int,
-    pairs: bool = False,
+    names: list[Any] | None = None,
     depth: int = _DEPTH,
 ) -> int:
     """Reads values one behind the other.
@@ -254,11 +254,11 @@ def read_items(
     Args:
         buffer: Bytes of a stream.
         at: Where they begin.
-        count: How many there are; with `pairs`, how many of those.
+        count: How many there are.
         into: Gets them.
         keys: How many keys a dict may have that are neither text nor byte strings, whose hashes
             a peer can choose.
-        pairs: Whether they are keys and values in turns, each two of them a list of two.
+        names: Gets the keys, where each value comes as a pair, a list of its key and itself.
         depth: How deep they may be nested.
 
     Returns:
@@ -272,15 +272,16 @@ def read_items(
     append = into.append
     while count:
         count -= 1
-        if pairs:
+        if names is not None:
             # The usual key is text, of less than 128 bytes.
             token = buffer[at : at + 15 + buffer[at + 13]] if buffer[at + 3] == LIST else b""
             key = _keys_read.get(token) or _read_key(token)
             if key is not None:
-                append(key)
+                names.append(key)
                 at += len(token)
             elif buffer.startswith(_PAIR, at):
-                at = read_items(buffer, at + 2, 1, into, keys, False, depth)
+                at = read_items(buffer, at + 2, 1, names, keys, None, depth)
+                _check_key(names[-1], len(names) + count, keys)
             else:
                 raise NotPlain
         first = buffer[at]
@@ -288,6 +289,10 @@ def read_items(
         if first < 3 and buffer[at + 1] == LIST:
             # Text, a bool or None; or a list or dict of one or nothing, which comes further down.
             # Slices are compared, because startswith() takes twice as long.
+            if first == 1 and buffer[start] == _NONE and buffer[at + 3] == VOCAB:
+                append(None)
+                at += 4
+                continue
             head = buffer[at : at + 11]
             if head == TEXT:
                 size = buffer[at + 11]
@@ -298,12 +303,15 @@ def read_items(
                 else:
                     at = _read_text(buffer, at + 11, append)
                 continue
-            if first == 1 and buffer[start] == _NONE and buffer[at + 3] == VOCAB:
-                append(None)
-                at += 4
-                continue
             if head == _BOOLEAN:
-                at = _read_bool(buffer, at, append)
+                token = buffer[at : at + 13 + buffer[at + 11]]
+                if token == _TRUE:
+                    append(True)
+                elif token == _FALSE:
+                    append(False)
+                else:
+                    raise NotPlain
+                at += len(token)
                 continue
         if first < 0x80:
             kind = buffer[at + 1]
@@ -318,7 +326,7 @@ def read_items(
             at = start
             if kind == INT:
                 append(first)
-                if count > _LONG and not pairs and INT in (buffer[at + 1], buffer[at + 2]):
+                if count > _LONG and names is None and INT in (buffer[at + 1], buffer[at + 2]):
                     run, at = int_run(buffer, at, count)
                     into += run
                     count -= len(run)
@@ -327,16 +335,12 @@ def read_items(
                 if buffer[at + 1] != VOCAB or not depth or not first:
                     raise NotPlain
                 items: list[Any] = []
-                at = read_items(
-                    buffer, at + 2, first - 1, items, keys, tag == _DICTIONARY, depth - 1
-                )
-                if tag == _LIST:
+                inner: list[Any] | None = [] if tag == _DICTIONARY else None
+                at = read_items(buffer, at + 2, first - 1, items, keys, inner, depth - 1)
+                if inner is not None:
+                    append(dict(zip(inner, items, strict=True)))
+                elif tag == _LIST:
                     append(items)
-                elif tag == _DICTIONARY:
-                    names = items[::2]
-                    if not _NAMES.issuperset(map(type, names)):
-                        _check_keys(names, keys)
-                    append(dict(zip(names, items[1::2], strict=True)))
                 elif tag == _TUPLE:
                     append(tuple(items))
                 else:
@@ -357,7 +361,7 @@ def read_items(
             if at > len(buffer):
                 raise IndexError
             append(_unpack_float(buffer, at - 8)[0])
-            if count > _LONG and buffer[at] == FLOAT and not pairs:
+            if count > _LONG and names is None and buffer[at] == FLOAT:
                 floats, at = float_run(buffer, at, count)
                 into += floats
                 count -= len(floats)
@@ -389,14 +393,6 @@ def _read_text(buffer: bytes, at: int, append: Callable[[str], object]) -> int:
     return at
 
 
-def _read_bool(buffer: bytes, at: int, append: Callable[[bool], object]) -> int:
-    for value, token in ((True, _TRUE), (False, _FALSE)):
-        if buffer.startswith(token, at):
-            append(value)
-            return at + len(token)
-    raise NotPlain
-
-
 def _read_key(token: bytes) -> str | None:
     """Returns the text of a key, whose pair begins the token; None where it is another."""
     if token[:13] != _KEY or token[14] != STRING or token[13] > 127:
@@ -410,9 +406,10 @@ def _read_key(token: bytes) -> str | None:
     return key
 
 
-def _check_keys(names: list[Any], most: int) -> None:
-    """Refuses keys of which only the two passes can tell what they would cost."""
-    if len(names) >= most or not set(map(type, names)) <= _NAMES | _SIMPLE:
+def _check_key(key: object, size: int, most: int) -> None:
+    """Refuses a key, of a dict of a size, of which only the two passes can tell what it costs."""
+    kind = type(key)
+    if kind not in _NAMES and (size >= most or kind not in _SIMPLE):
         raise NotPlain
 
 
