@@ -218,7 +218,7 @@ class Book:
         )
         return found
 
-    def until(self, condition: Any, seconds: float = 20.0) -> list[list[str]]:
+    def until(self, condition: Any, seconds: float = PATIENCE) -> list[list[str]]:
         """Waits until the rows of the panel are as they should be."""
         deadline = time.monotonic() + seconds
         while True:
