@@ -41,6 +41,12 @@ FLAGS = [
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
 }
+# A question that is taken back after three seconds stands as long as a busy machine may take.
+_PATIENT = f"""{{
+    const later = window.setTimeout;
+    window.setTimeout = (what, ms, ...rest) =>
+        later(what, ms === 3000 ? {PATIENCE * 1000} : ms, ...rest);
+}}"""
 
 
 class Lab:
@@ -146,6 +152,7 @@ class Lab:
         context = self._browser.new_context(viewport={"width": width, "height": height}, **options)
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
+        page.add_init_script(_PATIENT)
         page.on("request", lambda request: self._see(request.url))
         book = Book(page, f"{self.url}/doc/tree/{name}")
         book.load()
