@@ -20,7 +20,7 @@ import pbnb as pb
 from pbnb.aio.threads import await_in, call_in, run_in_thread, tell
 from tests.support.serving import served, until
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Thing(pb.Referenceable):

@@ -41,11 +41,15 @@ FLAGS = [
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
 }
-# A question that is taken back after three seconds stands as long as a busy machine may take.
+# A question that is taken back after three seconds, and a note after two, stand for longer: as long
+# as a busy machine may take to come to them.
 _PATIENT = f"""{{
     const later = window.setTimeout;
-    window.setTimeout = (what, ms, ...rest) =>
-        later(what, ms === 3000 ? {PATIENCE * 1000} : ms, ...rest);
+    const patience = (what, ms) => {{
+        if (/armed = null/.test(what)) return {PATIENCE * 1000};
+        return /textContent = ""/.test(what) ? 8000 : ms;
+    }};
+    window.setTimeout = (what, ms, ...rest) => later(what, patience(what, ms), ...rest);
 }}"""
 
 
