@@ -16,6 +16,7 @@ from pbnb.notebook import panel
 from pbnb.notebook.panel import TABLES, Panel
 from pbnb.notebook.releasing import Holders
 from pbnb.notebook.widgets import One
+from tests.support.ports import free_port
 from tests.support.serving import served, until
 
 
@@ -354,8 +355,8 @@ def test_of_a_hundred_thousand_rows_only_those_that_are_sent_are_made() -> None:
 
 def test_what_is_kept_is_a_peer_while_it_is_away_and_can_be_given_up() -> None:
     async def test() -> None:
-        server = await pb.serve(Lender())
-        port = server.port
+        port = free_port()
+        server = await pb.serve(Lender(), port=port)
         ref: Any = await pb.connect(server.address, keep=pb.Backoff(0.01, 0.05, 0.05))
         view = View()
         loop = asyncio.get_running_loop()

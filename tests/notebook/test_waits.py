@@ -117,9 +117,8 @@ def test_a_server_with_another_object_under_the_name_is_taken_and_a_wrong_passwo
         "async def serve(password):\n"
         "    users = pb.PasswordChecker({'alice': password})\n"
         "    return await pb.serve(pb.Portal(Realm(), [users]), port=port)\n"
-        "port = 0\n"
-        "server = await serve('wonder')\n"
-        "port = server.port"
+        f"port = {free_port()}\n"
+        "server = await serve('wonder')"
     )
     number = kernel.send("ref = %pb_connect {server.address} --user alice --keep", stdin=True)
     kernel.answer("wonder")
