@@ -19,7 +19,7 @@ __all__ = ["Ended", "Failed", "Pair", "names"]
 
 ROOT = Path(__file__).parent.parent
 # Bounds for what takes far less, so that a run ends by itself.
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 END_SECONDS = 10.0
 
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
+from weakref import WeakSet
 
 from ..cred import OWNER, Guests, LoginRoot, Portal, Salts, guest_portal
 from ..errors import LimitExceeded
@@ -77,6 +78,8 @@ class PBServerFactory:
         self.root = root
         self.anonymous = token is None and not isinstance(root, Portal)
         self.connections: set[Connection] = set()
+        # Those that the loop begins in its next turn; it may fail to, and tells nobody.
+        self._accepted: WeakSet[Connection] = WeakSet()
         # Those that had not opened or logged in when that was last looked at, the oldest first.
         self._newcomers: dict[Connection, None] = {}
         self._opening_seconds = (limits or Limits()).opening_seconds
@@ -101,20 +104,26 @@ class PBServerFactory:
 
         Where there are as many as there may be, one that has not logged in makes room.
         """
-        if len(self.connections) >= self._most and not self._make_room():
+        count = len(self.connections) + len(self._accepted)
+        if count >= self._most and not self._make_room():
             text = "refused a connection: there are %d, and all have logged in"
-            self._warnings.say(logging.WARNING, text, len(self.connections))
+            self._warnings.say(logging.WARNING, text, count)
             return _Refused()
         connection = Connection(
             listening=True,
             root=_RootOf(self),
             guarded=not self.anonymous,
-            made=_check_user,
+            made=self._made,
             ended=self._ended,
             **self._options,
         )
-        self.connections.add(connection)
+        self._accepted.add(connection)
         return connection
+
+    async def settled(self) -> None:
+        """Waits for the connections that are accepted and have not begun."""
+        if self._accepted:
+            await asyncio.sleep(0)
 
     def behind(self, context: ServerContext) -> Handshakes:
         """Returns what makes the protocol of each connection that begins with TLS.
@@ -137,6 +146,11 @@ class PBServerFactory:
                 oldest.give_up(LimitExceeded(text))
                 return True
         return False
+
+    def _made(self, connection: Connection, transport: asyncio.BaseTransport) -> None:
+        self._accepted.discard(connection)
+        self.connections.add(connection)
+        _check_user(connection, transport)
 
     def _ended(self, connection: Connection) -> None:
         self.connections.discard(connection)

@@ -174,6 +174,7 @@ class Server:
         for callback, loop in callbacks:
             tell(loop, self._told, callback)
         try:
+            await self._factory.settled()
             await asyncio.gather(*(connection.close() for connection in self.connections))
         finally:
             self._ended.set()

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
+import zmq
 from jupyter_client.asynchronous.client import AsyncKernelClient
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -312,6 +313,10 @@ class Peer:
     async def _finish(self, number: str, show: Show) -> None:
         """Waits for the end of a request, and shows what comes of it."""
         messages = self._requests[number] = asyncio.Queue()
+        assert self._client is not None
+        # To send may have taken the one sign that an answer to another request has come; whoever
+        # looks at the events of the socket has it read.
+        self._client.shell_channel.socket.get(zmq.EVENTS)
         try:
             error = await self._until_idle(messages, show)
         except asyncio.CancelledError as cancelled:

@@ -193,6 +193,7 @@ def test_a_peer_that_does_not_read_cannot_hold_up_the_end() -> None:
                 [b"dictionary"],
             ]
             writer.write(encode(b"pb", None) + 30 * encode(message))
+            await until(lambda: len(server.connections) == 1)
             (far,) = server.connections
             await until(lambda: far._transport.get_write_buffer_size() > 1_000_000)
             await server.close()

@@ -72,7 +72,7 @@ def test_a_reference_keeps_its_deadline_and_is_the_same_object() -> None:
             with pytest.raises(pb.DeadlineExceeded):
                 await hasty.callRemote("deferred")
             assert hasty == ref and hash(hasty) == hash(ref)
-            assert await hasty.callRemote("is_me", hasty)
+            assert await ref.with_deadline(60).callRemote("is_me", hasty)
             await until(lambda: desk.ended == ["deferred"])
 
     asyncio.run(main())

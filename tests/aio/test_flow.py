@@ -46,6 +46,7 @@ def test_a_peer_that_calls_and_does_not_read_is_not_read_from() -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             flood = b"".join(call(b"long", number) for number in range(1, 3_001))
             writer.write(encode(b"pb", None) + flood)
+            await until(lambda: len(server.connections) == 1)
             (far,) = server.connections
             await until(lambda: far.flow.holds_reading)
             waits = far._transport.get_write_buffer_size()
@@ -148,6 +149,7 @@ def test_refused_calls_cannot_grow_the_memory_either() -> None:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             ask = [b"message", 1, b"root", b"ask", 0, [b"tuple", [b"remote", 7]], [b"dictionary"]]
             writer.write(encode(b"pb", None) + encode(ask))
+            await until(lambda: len(server.connections) == 1)
             (far,) = server.connections
             await until(lambda: far.awaits_answers())
             for number in range(200_000):

@@ -116,7 +116,7 @@ def test_the_end_of_an_invitation_cuts_its_connections(caplog: pytest.LogCapture
             assert guests is not None
             now = guests.clock
             guests.clock = lambda: now() + 3600
-            server.invite("bob", expires="1s")
+            server.invite("bob", expires="1h")
             await until(lambda: ref.broker.lost)
             assert [row.name for row in server.invitations] == [OWNER, "bob"]
             with pytest.raises(pb.UnauthorizedLogin):

@@ -19,6 +19,7 @@ import pytest
 
 import pbnb as pb
 from pbnb.aio import keeping
+from tests.support import clocks
 from tests.support.ports import free_port
 from tests.support.serving import served, tables, until
 
@@ -254,10 +255,11 @@ def test_a_call_waits_for_the_next_connection_and_says_what_for() -> None:
 @pytest.mark.parametrize("way", ["reference", "scope", "limits"])
 def test_the_deadline_counts_while_a_call_waits(way: str) -> None:
     async def main() -> None:
-        server = await pb.serve(Lab())
+        server = await pb.serve(Lab(), port=free_port())
         limits = pb.Limits(**({"call_seconds": 0.1} if way == "limits" else {}))
         async with keeping_to(server.address, limits=limits) as ref:
             await lose(ref, server)
+            await until(lambda: "nothing listens" in repr(ref))
             with pytest.raises(pb.DeadlineExceeded, match=r"name\(\) was not sent to .* listens"):
                 if way == "scope":
                     with pb.deadline(0.1):
@@ -273,7 +275,7 @@ def test_the_deadline_counts_while_a_call_waits(way: str) -> None:
 
 def test_a_call_without_a_deadline_waits_as_long_as_a_silent_peer_may_be_silent() -> None:
     async def main() -> None:
-        server = await pb.serve(Lab())
+        server = await pb.serve(Lab(), port=free_port())
         limits = pb.Limits(silence_seconds=0.1)
         async with keeping_to(server.address, limits=limits) as ref:
             await lose(ref, server)
@@ -289,18 +291,19 @@ def test_the_rest_of_a_deadline_counts_after_the_wait() -> None:
         server = await pb.serve(Lab(), port=port)
         async with keeping_to(server.address) as ref:
             await lose(ref, server)
-            call = ref.with_deadline(1).callRemote("never")
+            call = ref.with_deadline(60).callRemote("never")
             async with await pb.serve(lab := Lab(), port=port):
                 await lab.begun.wait()
+                clocks.put_forward(60)
                 with pytest.raises(pb.DeadlineExceeded, match="was not answered"):
                     await call
 
-    asyncio.run(main())
+    clocks.run(main())
 
 
 def test_only_so_many_calls_wait() -> None:
     async def main() -> None:
-        server = await pb.serve(Lab())
+        server = await pb.serve(Lab(), port=free_port())
         async with keeping_to(server.address, limits=pb.Limits(queued_calls=3)) as ref:
             await lose(ref, server)
             calls = [ref.callRemote("name") for _ in range(3)]
@@ -589,7 +592,7 @@ def test_where_the_server_is_may_be_looked_up_for_each_attempt() -> None:
 
 def test_a_mistake_ends_the_keeping(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        server = await pb.serve(Lab())
+        server = await pb.serve(Lab(), port=free_port())
         times = iter([pb.connect(server.address)])
 
         async def again() -> pb.RemoteReference:
@@ -811,7 +814,7 @@ def test_a_loop_that_is_closed_between_attempts_leaves_nothing(
     loop = asyncio.new_event_loop()
 
     async def main() -> Any:
-        server = await pb.serve(Lab())
+        server = await pb.serve(Lab(), port=free_port())
         ref = await pb.connect(server.address, keep=pb.Backoff(nearby=60))
         await lose(ref, server)
         await until(lambda: ref.broker.failures > 2)

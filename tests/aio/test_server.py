@@ -45,6 +45,22 @@ def test_a_token_is_made_and_never_shown() -> None:
     asyncio.run(main())
 
 
+def test_a_connection_that_the_loop_has_not_begun_is_none_yet_and_ends_with_the_server() -> None:
+    async def main() -> None:
+        async with await pb.serve(Echoer()) as server:
+            with socket.create_connection((server.host, server.port)) as peer:
+                while not server._factory._accepted:  # noqa: ASYNC110  # this very loop makes them
+                    await asyncio.sleep(0)
+                assert (server.connections, server.snapshot()) == ((), ())
+                await server.close()
+                assert server.connections == ()
+                peer.setblocking(False)
+                while await asyncio.get_running_loop().sock_recv(peer, 4096):
+                    pass
+
+    asyncio.run(main())
+
+
 def test_closing_ends_listening_and_connections() -> None:
     async def main() -> None:
         async with served(Echoer()) as (server, ref):

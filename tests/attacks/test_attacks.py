@@ -18,6 +18,7 @@ import pbnb as pb
 from pbnb.cred import challenge
 from pbnb.protocol.dialects import DIALECTS
 from pbnb.wire.banana import NEED_DATA, Decoder, encode
+from tests.support.ports import free_port
 from tests.support.serving import tables, until
 
 TESTS = Path(__file__).parent.parent
@@ -386,8 +387,9 @@ def test_48_who_has_no_token_reaches_nothing() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 def test_50_an_invitation_ends_with_its_server(host: str) -> None:
     async def main() -> None:
-        first = await pb.serve(Desk(), host, anonymous=False)
-        line, port = first.invite("alice").reveal(), first.port
+        port = free_port()
+        first = await pb.serve(Desk(), host, port, anonymous=False)
+        line = first.invite("alice").reveal()
         await (await pb.connect(line)).broker.close()
         await first.close()
         with pytest.raises(pb.ConnectError, match="nothing listens"):

@@ -52,8 +52,9 @@ class Root(pb.Root):
     async def remote_never(self, value: Any = None) -> None:
         await asyncio.Event().wait()
 
-    def remote_block(self, seconds: float) -> None:
-        time.sleep(seconds)
+    def remote_block(self, path: str) -> None:
+        while not os.path.exists(path):
+            time.sleep(0.01)
 
     def remote_exit(self) -> None:
         os._exit(1)

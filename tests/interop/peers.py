@@ -13,7 +13,7 @@ from typing import Any
 
 SCRIPT = Path(__file__).with_name("twisted_peer.py")
 # Bounds for what takes far less, so that a test that goes wrong ends.
-PATIENCE = 30.0
+PATIENCE = 60.0
 PASSWORD = "correct horse"
 
 

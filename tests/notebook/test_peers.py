@@ -6,14 +6,17 @@ import asyncio
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import zmq
 
 from pbnb.notebook.companion import TEXT, left_out
 from pbnb.notebook.peers import Log, Peer, PeerEnded, PeerError, Peers
+from tests.support.kernels import PATIENCE
 
 
 def said(text: str, name: str = "stdout") -> dict[str, Any]:
@@ -157,6 +160,23 @@ def test_cells_that_are_sent_together_run_one_after_another() -> None:
         codes = [f"print({n})" for n in range(5)]
         texts = await asyncio.gather(*(printed(one, code) for code in codes))
         assert texts == [f"{n}\n" for n in range(5)]
+
+    with_peers(use)
+
+
+def test_an_answer_that_came_while_the_next_cell_was_sent_is_read() -> None:
+    async def use(peers: Peers) -> None:
+        peer = await peers.get("one")
+        first = asyncio.ensure_future(printed(peer, "print(1)"))
+        await asyncio.sleep(0)
+        # As sending does, this takes the sign that something has come, and tells nobody.
+        assert peer._client is not None
+        shell: Any = zmq.Socket.shadow(peer._client.shell_channel.socket.underlying)
+        while not shell.get(zmq.EVENTS) & zmq.POLLIN:
+            time.sleep(0.01)  # noqa: ASYNC251
+        async with asyncio.timeout(PATIENCE):
+            assert await printed(peer, "print(2)") == "2\n"
+            assert await first == "1\n"
 
     with_peers(use)
 

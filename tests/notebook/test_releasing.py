@@ -122,7 +122,7 @@ def test_a_displayed_reference_is_released(kernel: Kernel, peer: Kernel) -> None
         "server = %pb_serve Lender() --name lender --anonymous"
     )
     count = (
-        "for _ in range(500):\n"
+        "for _ in range(5000):\n"
         "    counts = [row.count for seen in server.snapshot() for row in seen.lent if row.count]\n"
         "    if len(counts) == {}: break\n"
         "    await asyncio.sleep(0.01)\n"

@@ -40,6 +40,7 @@ def test_the_same_variable_works_after_the_other_kernel_was_restarted(
     # A kernel that hangs is killed by hand, another is restarted from the menu.
     os.kill(serves.pid, signal.SIGKILL)
     serves.restart()
+    calls.run("while 'is served as lab' not in repr(ref): await asyncio.sleep(0.01)")
     lines = calls.run("%pb_status").stdout.splitlines()
     assert lines[1:2] == ["connected to nothing"]
     assert "nothing is served as lab now" in lines[2]
@@ -97,7 +98,8 @@ def test_a_variable_that_is_deleted_tries_no_more(kernel: Kernel, peer: Kernel) 
     kernel.run("server = %pb_serve Echoer() --name gone")
     peer.run("ref = %pb_connect gone --keep")
     kernel.run("await server.close()")
-    assert "gone now" in peer.run("await asyncio.sleep(0.1)\n%pb_status").stdout
+    peer.run("while 'is served as gone' not in repr(ref): await asyncio.sleep(0.01)")
+    assert "gone now" in peer.run("%pb_status").stdout
     peer.run("del ref")
     assert peer.run("%pb_status").stdout == "serving nothing\nconnected to nothing\n"
 
@@ -115,9 +117,8 @@ def test_a_server_with_another_object_under_the_name_is_taken_and_a_wrong_passwo
         "async def serve(password):\n"
         "    users = pb.PasswordChecker({'alice': password})\n"
         "    return await pb.serve(pb.Portal(Realm(), [users]), port=port)\n"
-        "port = 0\n"
-        "server = await serve('wonder')\n"
-        "port = server.port"
+        f"port = {free_port()}\n"
+        "server = await serve('wonder')"
     )
     number = kernel.send("ref = %pb_connect {server.address} --user alice --keep", stdin=True)
     kernel.answer("wonder")

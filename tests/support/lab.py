@@ -41,6 +41,16 @@ FLAGS = [
 _SETTINGS = {
     "@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": False},
 }
+# A question that is taken back after three seconds, and a note after two, stand for longer: as long
+# as a busy machine may take to come to them.
+_PATIENT = f"""{{
+    const later = window.setTimeout;
+    const patience = (what, ms) => {{
+        if (/armed = null/.test(what)) return {PATIENCE * 1000};
+        return /textContent = ""/.test(what) ? 8000 : ms;
+    }};
+    window.setTimeout = (what, ms, ...rest) => later(what, patience(what, ms), ...rest);
+}}"""
 
 
 class Lab:
@@ -146,6 +156,7 @@ class Lab:
         context = self._browser.new_context(viewport={"width": width, "height": height}, **options)
         page = context.new_page()
         page.set_default_timeout(PATIENCE * 1000)
+        page.add_init_script(_PATIENT)
         page.on("request", lambda request: self._see(request.url))
         book = Book(page, f"{self.url}/doc/tree/{name}")
         book.load()
@@ -218,7 +229,7 @@ class Book:
         )
         return found
 
-    def until(self, condition: Any, seconds: float = 20.0) -> list[list[str]]:
+    def until(self, condition: Any, seconds: float = PATIENCE) -> list[list[str]]:
         """Waits until the rows of the panel are as they should be."""
         deadline = time.monotonic() + seconds
         while True:

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
-import os
-import re
 import socket
+from collections.abc import Iterator
 
 # Below the ports that systems give to connections and to servers that ask for any, 32768 and up,
-# and above those that `%pb_serve` tries: nobody takes one while its server is away. Each process
-# of tests has a thousand of its own.
-_WORKER = int(re.sub(r"\D", "", os.environ.get("PYTEST_XDIST_WORKER", "")) or 0)
-_PORTS = itertools.count(20_000 + 1_000 * (_WORKER % 12))
+# and above those that `%pb_serve` tries: nobody takes one while its server is away.
+_FIRST, _LAST = 20_000, 32_000
+_EACH = 500
+
+
+@functools.cache
+def _own() -> Iterator[int]:
+    """Returns the ports of this process. Each has others, those of another run of the tests too."""
+    for first in range(_FIRST, _LAST, _EACH):
+        guard = socket.socket()
+        try:
+            guard.bind(("127.0.0.1", first))
+        except OSError:
+            guard.close()
+            continue
+        guard.detach()  # taken until the process ends
+        return itertools.count(first + 1)
+    raise OSError(f"other processes have the ports from {_FIRST} to {_LAST}")
 
 
 def free_port() -> int:
     """Returns a port of this machine that stays free until somebody is told of it."""
     while True:
-        port = next(_PORTS)
+        port = next(_own())
         with socket.socket() as probe, contextlib.suppress(OSError):
             # As servers do: what is left of connections that were closed does not matter.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -58,7 +58,7 @@ async def served(
             await ref.broker.close()
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Waits for a condition, and fails when it does not come about."""
     async with asyncio.timeout(seconds):
         while not condition():
