@@ -310,9 +310,9 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
         next_event = machine.next_event
         began = self.liveness.heard_at = self.clock()
         nesting = self._nesting
-        nesting.reading.append(self)
         if not nesting.watched:
             nesting.watch(self.loop)
+        nesting.reading.append(self)
         try:
             # One event at a time: a handler may nest a loop, which comes back to this method.
             while not flow.holds_reading and (event := next_event()) is not None:
@@ -320,6 +320,7 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
                 if kind is CallReceived:
                     self.answering.received(event)  # type: ignore[arg-type]
                 elif kind is AnswerReceived:
+                    # A task within a task is only met in a loop that something else has nested.
                     alone = prompt and machine.drained and asyncio.current_task() is None
                     sleeper = self.asking.answered(event, alone)  # type: ignore[arg-type]
                     if sleeper is not None:
@@ -338,20 +339,19 @@ class Connection(asyncio.BufferedProtocol, asyncio.Protocol):
                         break
                     left = _EVENTS
         finally:
-            del nesting.reading[-1:]  # none, where it has been seen there
+            nesting.left(self.loop)
         self.writing.now()
 
     def read_nested(self) -> None:
-        """Goes on reading in a loop that is nested in what was read."""
+        """Sees to it that what comes is read in a loop that is nested in what was read."""
         if not (self.lost or self._reading_later or self.flow.holds_reading):
-            # Its reader runs in the context that it had at first, and not in the one of whoever
-            # has found out about the nested loop.
+            # It goes on in the context that it had at first, and not in the one of whoever has
+            # found out about the nested loop.
             self._context.run(self._renew_reader)
-            self.read_on()
 
     def _renew_reader(self) -> None:
         self._transport.pause_reading()
-        self._transport.resume_reading()
+        self.resume_reading()
 
     def _read_later(self) -> None:
         if not self._reading_later and not self.lost:

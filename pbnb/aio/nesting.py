@@ -27,7 +27,10 @@ class Reads(Protocol):
     """What is asked of a connection."""
 
     def read_nested(self) -> None:
-        """Goes on reading in a loop that is nested in what was read."""
+        """Sees to it that what comes is read in a loop that is nested in what was read.
+
+        It handles nothing itself: that could nest a loop, behind which others would wait.
+        """
 
 
 class Nesting:
@@ -35,7 +38,7 @@ class Nesting:
 
     Attributes:
         reading: Those that read, each one after the one in whose nested loop it does. Whoever
-            begins to read puts itself last, and takes the last away in the end, if there is one.
+            begins to read puts itself last, and says in the end that it has `left`.
         watched: Whether the loop is going to look at them.
     """
 
@@ -51,10 +54,19 @@ class Nesting:
         with _making:
             return _nestings.setdefault(loop, Nesting())
 
+    def left(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Takes the last away of those that read."""
+        if self.reading:
+            self.reading.pop()
+        else:
+            # A nested loop was found in it. The turn of the loop around that one may be of a kind
+            # that counts its callbacks before it runs them, and the look may have been among them.
+            loop.call_soon(_nothing)
+
     def watch(self, loop: asyncio.AbstractEventLoop) -> None:
         """Looks after a while whether the loop turns although something is being read."""
-        self.watched = True
         loop.call_later(_LOOK, self._look, loop)
+        self.watched = True  # and not before: an interrupt may come in between
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self.watched = False
@@ -67,6 +79,10 @@ class Nesting:
         nested, self.reading[:] = list(self.reading), []
         for connection in nested:
             connection.read_nested()
+
+
+def _nothing() -> None:
+    """Stands for a callback that a nested loop has run."""
 
 
 def read_nested(loop: asyncio.AbstractEventLoop) -> None:

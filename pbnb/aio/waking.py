@@ -7,6 +7,7 @@ the callback in which its answer was read, as the last thing that happens there.
 
 from __future__ import annotations
 
+from contextvars import Context
 from types import BuiltinFunctionType
 
 from .deferred import Sleeper, Waiter
@@ -17,7 +18,7 @@ __all__ = ["may_go_on", "wake"]
 def may_go_on(waiter: Waiter) -> bool:
     """Returns whether a waiter is a task that may go on outside of a turn of its own.
 
-    Others could be anything; a task of CPython's own keeps its errors to itself.
+    Only those of CPython's own may: what others do when they are woken, nobody knows.
 
     Args:
         waiter: What was added to a Deferred.
@@ -29,8 +30,9 @@ def may_go_on(waiter: Waiter) -> bool:
 def wake(sleeper: Sleeper) -> None:
     """Lets a task go on.
 
-    To be called from a callback of the task's loop, as the last thing that it does. An interrupt
-    that the task lets out goes the same way as in a turn of its own, and ends the loop.
+    To be called from a callback of the task's loop, as the last thing that it does. What the task
+    lets out goes where it goes from a turn of its own: an interrupt ends the loop, and of anything
+    else the loop's exception handler is told.
 
     Args:
         sleeper: What `Deferred.give` returned.
@@ -38,6 +40,20 @@ def wake(sleeper: Sleeper) -> None:
     deferred, (loop, call, context) = sleeper
     try:
         context.run(call, deferred)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        if isinstance(error, RuntimeError) and _is_entered(context):
+            # A loop that is nested in something of the same context cannot enter it again.
+            loop.call_soon(call, deferred, context=context)
+        else:
+            message = f"Exception in callback {call!r}"
+            loop.call_exception_handler({"message": message, "exception": error})
+
+
+def _is_entered(context: Context) -> bool:
+    try:
+        context.run(int)
     except RuntimeError:
-        # A loop that is nested in something of the same context cannot enter it a second time.
-        loop.call_soon(call, deferred, context=context)
+        return True
+    return False

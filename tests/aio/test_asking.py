@@ -153,9 +153,14 @@ def test_every_pending_call_fails_when_the_connection_ends() -> None:
 # Large arguments and answers
 
 
-def test_a_loop_that_is_nested_behind_an_answer_reads_the_next_one() -> None:
+@pytest.mark.parametrize(
+    ("where", "address"), [("127.0.0.1", "address"), ("0.0.0.0", "invitation")]
+)
+def test_a_loop_that_is_nested_behind_an_answer_reads_the_next_one(
+    where: str, address: str
+) -> None:
     """Loops are nested for the whole process, which has to be another one."""
-    script = """
+    script = f"""
         import asyncio, nest_asyncio2
         import pbnb as pb
 
@@ -167,8 +172,8 @@ def test_a_loop_that_is_nested_behind_an_answer_reads_the_next_one() -> None:
             return await ref.callRemote("echo", 2)
 
         async def main():
-            async with await pb.serve(Echo(), thread=True) as server:
-                ref = await pb.connect(server.address)
+            async with await pb.serve(Echo(), host="{where}", thread=True) as server:
+                ref = await pb.connect(server.{address})
                 first = await ref.callRemote("echo", 1)
                 nest_asyncio2.apply()
                 loop = asyncio.get_running_loop()

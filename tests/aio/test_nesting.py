@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import ContextVar, copy_context
 
 import pytest
 
+import pbnb as pb
+from pbnb.aio.connection import Connection
 from pbnb.aio.nesting import Nesting, read_nested
+from pbnb.wire.banana import encode
+from tests.aio.test_writing import Counted
 from tests.support.processes import ran
 from tests.support.serving import Desk, served, until
 
@@ -24,12 +29,18 @@ RELAY = """
             self.read += 1
             return self.read if deeper is None else nested(deeper.callRemote("relay", self))
 
+        def remote_relayed(self, depth, relay):
+            return nested(relay.callRemote("relayed", self, depth - 1)) if depth else "deep"
+
     class Relay(pb.Root):
         def remote_relay(self, gauge):
             return nested(gauge.callRemote("read"))
 
         def remote_deep(self, gauge):
             return nested(gauge.callRemote("read", self))
+
+        def remote_relayed(self, gauge, depth):
+            return nested(gauge.callRemote("relayed", depth, self))
 
         def remote_echo(self, value):
             return value
@@ -47,10 +58,12 @@ RELAY = """
         print(await ref.callRemote("deep", gauge))
         # Many at once: some are read already, and wait behind the one that nests.
         print(sorted(await asyncio.gather(*(ref.callRemote("relay", gauge) for _ in range(9)))))
+        deep = (ref.callRemote("relayed", gauge, depth % 3) for depth in range(12))
+        print(set(await asyncio.gather(*deep)))
         print(await ref.callRemote("echo", "still there"))
         await ref.broker.close()
 """
-SAID = "1\n2\n4\n[5, 6, 7, 8, 9, 10, 11, 12, 13]\nstill there\n"
+SAID = "1\n2\n4\n[5, 6, 7, 8, 9, 10, 11, 12, 13]\n{'deep'}\nstill there\n"
 
 
 class Reader:
@@ -116,6 +129,120 @@ def test_a_callback_that_nests_a_loop_reads_on() -> None:
     assert ran(RELAY + main) == ("2\n", "")
 
 
+def test_connections_whose_methods_nest_within_each_other_read_on() -> None:
+    main = """
+    class Desk(pb.Root):
+        peer = None
+
+        def remote_hello(self, peer):
+            self.peer = peer
+
+        def remote_stay(self):
+            nested(asyncio.sleep(0.05))
+
+        def remote_ask(self):
+            return nested(self.peer.callRemote("ask"))
+
+    class Peer(pb.Referenceable):
+        def remote_ask(self):
+            return "answer"
+
+    async def call(address):
+        first, second = [await pb.connect(address) for _ in range(2)]
+        await second.callRemote("hello", Peer())
+        outer = first.callRemote("stay"), first.callRemote("ask")
+        inner = second.callRemote("stay")
+        print(await asyncio.gather(*outer, inner))
+        await first.broker.close()
+        await second.broker.close()
+
+    async def main():
+        nest_asyncio2.apply()
+        async with await pb.serve(Desk()) as server:
+            loop = asyncio.new_event_loop()
+            await asyncio.to_thread(loop.run_until_complete, call(server.address))
+            loop.close()
+    asyncio.run(main())
+    """
+    assert ran(RELAY + main) == ("[None, 'answer', None]\n", "")
+
+
+WHERE: ContextVar[str] = ContextVar("WHERE", default="where the connection was made")
+
+
+class Told(pb.Root):
+    """Notes in which context it is called."""
+
+    def __init__(self) -> None:
+        self.where: list[str] = []
+
+    def remote_tell(self) -> None:
+        self.where.append(WHERE.get())
+
+
+class Reading(Counted):
+    """Notes in which context its reader is made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where: list[str] = []
+
+    def resume_reading(self) -> None:
+        self.where.append(WHERE.get())
+
+
+def found(connection: Connection) -> None:
+    """Finds, in a context of its own, that a loop is nested in what a connection reads."""
+
+    def find() -> None:
+        WHERE.set("where it was found")
+        connection.read_nested()
+
+    copy_context().run(find)
+
+
+def told() -> tuple[Connection, Reading, Told]:
+    """Returns a connection that has received a call, and has not handled it."""
+    root, wire = Told(), Reading()
+    connection = Connection(listening=True, root=root, dialects=("pb",))
+    connection.connection_made(wire)
+    connection.data_received(encode(b"pb", None) + encode([b"version", 6]))
+    call = [b"message", 1, b"root", b"tell", 1, [b"tuple"], [b"dictionary"]]
+    connection.machine.receive_data(encode(call))
+    return connection, wire, root
+
+
+def test_what_is_read_on_is_handled_where_the_connection_was_made() -> None:
+    async def main() -> None:
+        connection, wire, root = told()
+        found(connection)
+        assert root.where == []  # a method may nest a loop: each has a turn of its own
+        await asyncio.sleep(0)
+        assert root.where == wire.where == [WHERE.get()]
+        connection.connection_lost(None)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("held", ["by its end", "for others", "by flow control"])
+def test_what_is_held_for_other_reasons_stays_so(held: str) -> None:
+    async def main() -> None:
+        connection, wire, root = told()
+        if held == "by its end":
+            connection.connection_lost(None)
+        elif held == "for others":
+            connection._reading_later = True
+        else:
+            connection.flow.holds_reading = True
+        found(connection)
+        await asyncio.sleep(0)
+        assert wire.where == root.where == []
+        if held != "by its end":
+            connection.connection_lost(None)
+
+    asyncio.run(main())
+
+
 def test_those_that_read_are_asked_once_each() -> None:
     async def main() -> None:
         nesting = Nesting.of(asyncio.get_running_loop())
@@ -128,8 +255,10 @@ def test_those_that_read_are_asked_once_each() -> None:
         nesting.reading.append(inner)
         read_nested(asyncio.get_running_loop())
         assert (outer.asked, inner.asked, nesting.reading) == (1, 1, [])
+        nesting.reading.append(inner)
+        await until(lambda: inner.asked == 2)  # it still looks, as something was read before
         await until(lambda: not nesting.watched)  # nothing is read
-        assert (outer.asked, inner.asked) == (1, 1)
+        assert (outer.asked, inner.asked) == (1, 2)
 
     asyncio.run(main())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,6 +16,8 @@ from pbnb.aio.waking import may_go_on, wake
 from pbnb.wire.banana import encode
 from tests.aio.test_writing import Counted
 from tests.support.serving import Desk, served, until
+
+WHERE: contextvars.ContextVar[str] = contextvars.ContextVar("WHERE", default="nowhere")
 
 
 def turn(act: Callable[[], object]) -> asyncio.Future[Any]:
@@ -99,6 +101,89 @@ def test_whoever_else_waits_is_woken_in_a_turn_of_its_own(
     asyncio.run(main())
 
 
+def test_those_who_wait_are_woken_in_order() -> None:
+    async def main() -> None:
+        deferred: Deferred[int] = Deferred()
+        seen: list[str] = []
+
+        async def wait(name: str) -> None:
+            await deferred
+            seen.append(name)
+
+        tasks = [asyncio.create_task(wait(name)) for name in "abc"]
+        await sleeping(*tasks)
+        await turn(lambda: deferred.give(1, may_go_on))
+        await asyncio.gather(*tasks)
+        assert seen == ["a", "b", "c"]
+
+    asyncio.run(main())
+
+
+def test_another_thread_may_take_who_waits_meanwhile() -> None:
+    class Taken(list[Any]):
+        def pop(self, *at: Any) -> Any:
+            self.clear()
+            return super().pop(*at)
+
+    async def main() -> None:
+        deferred: Deferred[int] = Deferred()
+        task = asyncio.create_task(_wait(deferred))
+        await sleeping(task)
+        waiters, deferred._waiters = deferred._waiters, Taken(deferred._waiters or ())
+        assert await turn(lambda: deferred.give(1, may_go_on)) is None
+        assert waiters is not None
+        deferred._waiters = waiters
+        deferred._wake()
+        assert await task == 1
+
+    asyncio.run(main())
+
+
+class Faulty:
+    """Something to wait for at which nobody can wait."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+        self._asyncio_future_blocking = False
+
+    get_loop = staticmethod(asyncio.get_running_loop)
+
+    def add_done_callback(self, callback: Callable[..., object], **options: object) -> None:
+        self.wake = callback
+        raise self._error
+
+    def result(self) -> None:
+        """Returns nothing."""
+
+    def __await__(self) -> Iterator[Any]:
+        self._asyncio_future_blocking = True
+        yield self
+
+
+@pytest.mark.parametrize("error", [ValueError("faulty"), RuntimeError("faulty")])
+def test_what_a_task_lets_out_is_told_as_always(error: Exception) -> None:
+    async def main() -> None:
+        told: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, told_of: told.append(told_of))
+        faulty = Faulty(error)
+        async with served(Desk()) as (_, ref):
+
+            async def wait() -> None:
+                await ref.callRemote("echo", 1)
+                await faulty
+
+            task = asyncio.create_task(wait())
+            await until(lambda: bool(told))
+            assert [each["exception"] for each in told] == [error]
+            assert not task.done()
+            assert await ref.callRemote("echo", 2) == 2
+            assert not task.done()  # nobody has woken it
+            asyncio.get_running_loop().call_soon(faulty.wake, faulty)
+            await task
+
+    asyncio.run(main())
+
+
 def test_nobody_need_wait() -> None:
     async def main() -> None:
         deferred: Deferred[int] = Deferred()
@@ -142,7 +227,12 @@ def test_a_task_whose_context_is_in_use_goes_on_later() -> None:
     async def main() -> None:
         deferred: Deferred[int] = Deferred()
         context = contextvars.copy_context()
-        task = asyncio.create_task(_wait(deferred), context=context)
+        context.run(WHERE.set, "its own")
+
+        async def wait() -> tuple[int, str]:
+            return await deferred, WHERE.get()
+
+        task = asyncio.create_task(wait(), context=context)
         await sleeping(task)
 
         def give() -> None:
@@ -152,7 +242,7 @@ def test_a_task_whose_context_is_in_use_goes_on_later() -> None:
             assert not task.done()
 
         await turn(lambda: context.run(give))
-        assert await task == 1
+        assert await task == (1, "its own")
 
     asyncio.run(main())
 
@@ -356,10 +446,9 @@ def test_a_reference_is_gone_when_the_task_that_got_it_lets_it_go() -> None:
 
             async def got() -> bool:
                 thing = await ref.callRemote("thing")
+                await thing.callRemote("twice", 1)
                 gone = weakref.ref(thing)
                 del thing
-                # What asyncio holds of the answer goes with the task's next wait.
-                await ref.callRemote("echo", 1)
                 return gone() is None
 
             assert await asyncio.create_task(got())

@@ -8,6 +8,7 @@ import pytest
 
 from pbnb.notebook.blocking import notebook_loop, run, wait
 from tests.support.kernels import Kernel
+from tests.support.processes import ran
 
 
 @pytest.fixture
@@ -120,6 +121,29 @@ BLOCKING = {
     "thread": "def get():\n    return get_ipython().run_line_magic('pb_connect', '{address}')\n"
     "ref = await asyncio.to_thread(get)",
 }
+
+
+def test_what_a_nested_loop_has_run_is_not_missed_in_the_turn_around_it() -> None:
+    """That turn is asyncio's own when a loop is nested for the first time in a process."""
+    script = """
+        import asyncio
+        from pbnb.notebook.blocking import run
+
+        async def wait():
+            await asyncio.sleep(0.01)
+            return "waited"
+
+        async def main():
+            loop, seen = asyncio.get_running_loop(), []
+            loop.call_soon(lambda: seen.extend(run(wait, loop) for _ in range(2)))
+            for number in range(5):
+                loop.call_soon(seen.append, number)
+            await asyncio.sleep(0.1)
+            print(seen)
+
+        asyncio.run(main())
+    """
+    assert ran(script) == ("[0, 1, 2, 3, 4, 'waited', 'waited']\n", "")
 
 
 @pytest.mark.parametrize("context", BLOCKING)
