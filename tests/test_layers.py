@@ -46,6 +46,7 @@ LOWEST_FLOOR = {
     "jupyter_core": NOTEBOOK,
     "nest_asyncio2": NOTEBOOK,
     "tornado": NOTEBOOK,
+    "zmq": NOTEBOOK,
 }
 # pbnb is the peer of the first, and builds no object on a peer's word, as the others do.
 BANNED = {"twisted", "zope", "pickle", "marshal", "shelve", "nest_asyncio"}

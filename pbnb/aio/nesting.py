@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
-__all__ = ["Nesting", "read_nested"]
+__all__ = ["Nesting", "nested"]
 
 # Seconds after which is looked whether the loop turns while something is read: as long as a
 # nested loop may have to wait for the first that it reads.
@@ -81,14 +83,26 @@ class Nesting:
             connection.read_nested()
 
 
-def _nothing() -> None:
-    """Stands for a callback that a nested loop has run."""
+@contextmanager
+def nested(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+    """Prepares the running loop for being nested in what runs now.
 
-
-def read_nested(loop: asyncio.AbstractEventLoop) -> None:
-    """Lets the connections of a loop read on in a loop that is about to be nested.
+    Connections read on in it. And as many callbacks are ready afterwards as before: the turn under
+    way may be one of asyncio's own, which began before the loop could be nested. It has counted
+    them, and fails where the nested loop has run some of them.
 
     Args:
         loop: The running loop.
     """
+    ready = loop._ready  # type: ignore[attr-defined]  # nobody else tells
+    before = len(ready)
     Nesting.of(loop).read_on()
+    try:
+        yield
+    finally:
+        for _ in range(before - len(ready)):
+            loop.call_soon(_nothing)
+
+
+def _nothing() -> None:
+    """Stands for a callback that a nested loop has run."""

@@ -22,7 +22,7 @@ from IPython.core.error import UsageError
 from IPython.core.getipython import get_ipython
 from IPython.core.interactiveshell import InteractiveShell
 
-from ..aio.nesting import read_nested
+from ..aio.nesting import nested
 
 __all__ = ["kernel_loop", "notebook_loop", "run", "wait"]
 
@@ -134,30 +134,9 @@ def _run_nested(coroutine: Awaitable[T], loop: asyncio.AbstractEventLoop) -> T:
             f"the loop of this kernel ({type(loop).__module__}) cannot wait inside a function: "
             "use the magic on a line of its own, or await pb.connect() and pb.serve()"
         ) from error
-    read_nested(loop)
     task = asyncio.ensure_future(coroutine, loop=loop)
-    with _as_many_ready(loop), _cancelled_by_interrupt(task, loop):
+    with nested(loop), _cancelled_by_interrupt(task, loop):
         return loop.run_until_complete(task)
-
-
-@contextmanager
-def _as_many_ready(loop: asyncio.AbstractEventLoop) -> Iterator[None]:
-    """Leaves a loop with as many callbacks to run as it had.
-
-    The turn under way may be one of asyncio's own, which began before the loop could be nested. It
-    has counted them, and fails where the nested loop has run some of them.
-    """
-    ready = loop._ready  # type: ignore[attr-defined]  # nobody else tells
-    before = len(ready)
-    try:
-        yield
-    finally:
-        for _ in range(before - len(ready)):
-            loop.call_soon(_nothing)
-
-
-def _nothing() -> None:
-    """Stands for a callback that the nested loop has run."""
 
 
 @contextmanager
